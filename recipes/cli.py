@@ -1,0 +1,40 @@
+"""The `sv6d` command. It only gathers: each sub-command is written where its work is done, and is imported when it is called."""
+
+from importlib import import_module
+
+import click
+
+COMMANDS = {
+    "doctor": ("sv6d.verl_plugin.doctor", "Check the installation against the pins; say what is missing and how to mend it."),
+    "data": ("sv6d.recipes.data", "Make and look at training rows."),
+    "mix": ("sv6d.data_mixers.cli", "Show the interleaving of tasks that given weights produce."),
+    "score": ("sv6d.rewards.cli", "Score answers against ground truth with the Table 4 rewards."),
+    "sft": ("sv6d.sft.cli", "Supervised warm start (report, section 5.1)."),
+    "average": ("sv6d.sft.average", "Average the last checkpoints of a run into one (SWA, section 5.1.2)."),
+    "grpo": ("sv6d.recipes.launch", "Train with GRPO and asynchronous rollouts (section 5.2)."),
+    "report": ("sv6d.reports.cli", "Draw a run's entropy, reward and length, by task and component (Figure 3)."),
+    "demo": ("sv6d.recipes.demo.story", "The whole job on a CPU: footage, SFT, averaging, GRPO, report."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a sub-command's module only when it is asked for, so that `sv6d --help` needs no torch."""
+
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, name):
+        if name not in COMMANDS:
+            return None
+        module = import_module(COMMANDS[name][0])
+        return module.command
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sv6d")
+def main():
+    """sv6d: structural video understanding with verifiable rewards, on verl."""
