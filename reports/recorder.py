@@ -1,0 +1,243 @@
+"""Records every rollout of a run: one row each, one parquet part a step, written off the training step's path.
+
+The rows feed the report (Figure 3 and what lies under it). Three promises: training never waits for the disk (rows that
+cannot be written are dropped, counted and reported); a part is whole or absent, whatever kills the process; a step that
+is written again after a resume replaces its part.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import os
+import queue
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+log = logging.getLogger(__name__)
+
+ROLLOUTS = "rollouts"
+METRICS = "metrics.jsonl"
+ABOUT = "about.json"
+DROPPED = "dropped.json"
+QUEUED_STEPS = 16  # steps that may wait for the disk before rows are dropped
+_PART = re.compile(r"step-(\d+)\.parquet")
+
+
+def schema() -> pa.Schema:
+    """The columns of a part. One row is one rollout; a value that was not measured is null (or NaN in a component).
+
+    `group` is the id of the prompt whose G rollouts are compared, `entropy` the mean over the response's tokens (nats),
+    `version_start` and `version_end` the policy versions (training steps) that wrote its first and last token.
+    """
+    try:
+        from ..rewards import COMPONENTS
+    except ImportError:  # until the rewards land
+        names = "score format iou label similarity judge r_prof r_comp r_form n_pred n_true failed"
+        COMPONENTS = names.split()
+
+    components = [(name, pa.float64()) for name in COMPONENTS if name != "score"]
+    return pa.schema(
+        [
+            ("step", pa.int64()),
+            ("uid", pa.string()),
+            ("task", pa.string()),
+            ("dataset", pa.string()),
+            ("group", pa.string()),
+            ("score", pa.float64()),
+            *components,
+            ("response_length", pa.int64()),
+            ("truncated", pa.bool_()),
+            ("entropy", pa.float64()),
+            ("version_start", pa.int64()),
+            ("version_end", pa.int64()),
+            ("advantage", pa.float64()),
+            ("response", pa.string()),
+        ]
+    )
+
+
+def part_name(step: int) -> str:
+    return f"step-{step:06d}.parquet"
+
+
+def part_step(path: Path) -> int | None:
+    """The step of a part by its name; None for a file that is not a part."""
+    match = _PART.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
+def read_dropped(directory: Path) -> dict[str, Any]:
+    """How many rows the recorder of this run lost, and why last: `{"rows": 0, "last": ""}` when none."""
+    try:
+        return json.loads((directory / DROPPED).read_text())
+    except FileNotFoundError:
+        return {"rows": 0, "last": ""}
+
+
+def set_metrics_aside(directory: str | Path) -> None:
+    """Call before verl starts in this folder: its file logger empties `metrics.jsonl`, also when it resumes.
+
+    The earlier lines stay as `metrics-0001.jsonl`, `metrics-0002.jsonl`, ...; `load_run` reads them all. A `Recorder` that
+    begins at step 0 removes them, as it removes the parts of the run that was there before.
+    """
+    directory = Path(directory)
+    path = directory / METRICS
+    if path.exists() and path.stat().st_size:
+        path.rename(directory / f"metrics-{len(list(directory.glob('metrics-*.jsonl'))) + 1:04d}.jsonl")
+
+
+class Recorder:
+    """Writes `<directory>/rollouts/step-000012.parquet` from a background thread.
+
+    Args:
+        directory: the run's folder; made when missing.
+        resume_step: the step that training continues after (0: a new run). Parts of later steps belong to work that is
+            about to be done again and are removed. None leaves every part where it is.
+        about: facts of the run that the report shows and that no row holds, e.g. `{"mixture": {task: weight}}`; kept in
+            `<directory>/about.json`.
+
+    Raises:
+        OSError: the folder cannot be made or written. Said before training starts; later failures only drop rows.
+    """
+
+    def __init__(self, directory: str | Path, resume_step: int | None = None, about: Mapping[str, Any] | None = None):
+        self.directory = Path(directory)
+        self.parts = self.directory / ROLLOUTS
+        self.parts.mkdir(parents=True, exist_ok=True)
+        self._clear(resume_step)
+        self._dropped_before = read_dropped(self.directory)["rows"]
+        self._reported = 0
+        if about is not None:
+            _write_text(self.directory / ABOUT, json.dumps(dict(about), indent=1))
+        self.dropped = 0  # rows that were given to write() and are not on the disk
+        self.last_error = ""
+        self._schema = schema()
+        self._lock = threading.Lock()
+        self._queue: queue.Queue = queue.Queue(QUEUED_STEPS)
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="sv6d-recorder", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def write(self, rows: Iterable[Mapping[str, Any]], step: int) -> None:
+        """Hands one step's rows over and returns at once. The row's own `step`, where it has one, gives way to `step`.
+
+        Raises:
+            ValueError: a row has a column that the schema lacks, or the recorder is closed: mistakes of the caller.
+        """
+        rows = [dict(row) for row in rows]
+        if self._closed:
+            raise ValueError(f"the recorder of {self.directory} is closed; step {step} came after close()")
+        unknown = {name for row in rows for name in row} - set(self._schema.names)
+        if unknown:
+            raise ValueError(
+                f"step {step}: unknown column(s) {', '.join(sorted(unknown))} in the rollout rows; "
+                f"the recorder knows {', '.join(self._schema.names)}"
+            )
+        try:
+            self._queue.put_nowait((step, rows))
+        except queue.Full:
+            self._drop(step, len(rows), f"{QUEUED_STEPS} steps are already waiting for the disk")
+
+    def flush(self, timeout: float = 60.0) -> bool:
+        """Waits until everything handed over is written or dropped; False when `timeout` seconds passed before that."""
+        end = time.monotonic() + timeout
+        with self._queue.all_tasks_done:
+            while self._queue.unfinished_tasks:
+                if not self._queue.all_tasks_done.wait(max(end - time.monotonic(), 0.0)) and time.monotonic() >= end:
+                    return False
+        return True
+
+    def close(self, timeout: float = 60.0) -> None:
+        """Flushes and ends the thread. A disk that hangs longer than `timeout` seconds costs the rows still waiting."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        if self.flush(timeout):
+            self._queue.put(None)
+            self._thread.join(timeout)
+            return
+        for step, rows in self._waiting():
+            self._drop(step, len(rows), f"the disk did not answer for {timeout:g} s")
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _clear(self, resume_step: int | None) -> None:
+        """Removes what a killed writer left half-written, and the parts after `resume_step`."""
+        for path in self.parts.iterdir():
+            step = part_step(path)
+            later = resume_step is not None and step is not None and step > resume_step
+            if path.suffix == ".tmp" or later:
+                path.unlink()
+        if resume_step == 0:
+            for path in [self.directory / DROPPED, *self.directory.glob("metrics-*.jsonl")]:
+                path.unlink(missing_ok=True)
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            step, rows = item
+            try:
+                self._write_part(step, rows)
+            except Exception as error:  # whatever the disk or a value does, it must not end a training run
+                self._drop(step, len(rows), f"{type(error).__name__}: {error}")
+            self._report_dropped()
+            self._queue.task_done()
+
+    def _write_part(self, step: int, rows: Sequence[dict]) -> None:
+        for row in rows:
+            row["step"] = step
+        path = self.parts / part_name(step)
+        tmp = path.with_suffix(".tmp")
+        try:
+            with open(tmp, "wb") as file:
+                pq.write_table(pa.Table.from_pylist(rows, schema=self._schema), file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(tmp, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                tmp.unlink()
+            raise
+
+    def _drop(self, step: int, count: int, reason: str) -> None:
+        with self._lock:
+            self.dropped += count
+            self.last_error = f"step {step}: {reason}"
+        log.warning("recorder: %d rollout rows of step %d are lost (%s); %d so far", count, step, reason, self.dropped)
+
+    def _report_dropped(self) -> None:
+        """Leaves the count beside the parts for the report. Only the writing thread does this: the disk may hang."""
+        if self.dropped != self._reported:
+            self._reported = self.dropped
+            text = json.dumps({"rows": self._dropped_before + self.dropped, "last": self.last_error})
+            with contextlib.suppress(OSError):  # the disk that lost the rows; `dropped` and the log still say so
+                _write_text(self.directory / DROPPED, text)
+
+    def _waiting(self) -> list[tuple[int, list[dict]]]:
+        items = []
+        while True:
+            try:
+                items.append(self._queue.get_nowait())
+            except queue.Empty:
+                return [item for item in items if item is not None]
+
+
+def _write_text(path: Path, text: str) -> None:
+    tmp = path.with_suffix(".tmp")
+    tmp.write_text(text)
+    os.replace(tmp, path)
