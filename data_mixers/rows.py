@@ -1,0 +1,232 @@
+"""The row format: what an annotation becomes before training, one parquet file a task, the same columns in every file.
+
+An RL row is verl's own row; an SFT row is an RL row with the dialogue that the model learns (docs/data.md).
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..schema import TASKS, validate_ground_truth
+
+_MESSAGES = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
+_SIZES = {"min_pixels": pa.int64(), "max_pixels": pa.int64(), "resized_height": pa.int64(), "resized_width": pa.int64()}
+_FRAMES = {
+    "fps": pa.float64(),
+    "nframes": pa.int64(),
+    "min_frames": pa.int64(),
+    "max_frames": pa.int64(),
+    "total_pixels": pa.int64(),
+    "video_start": pa.float64(),
+    "video_end": pa.float64(),
+}
+MEDIA_OPTIONS = {"image": tuple(_SIZES), "video": (*_SIZES, *_FRAMES)}
+"""The options of qwen-vl-utils that a row can carry, by kind of media: fps is the sampling rate, video_* are seconds."""
+
+RL_SCHEMA = pa.schema(
+    {
+        "data_source": pa.string(),
+        "prompt": _MESSAGES,
+        "images": pa.list_(pa.struct({"image": pa.string(), **_SIZES})),
+        "videos": pa.list_(pa.struct({"video": pa.string(), **_SIZES, **_FRAMES})),
+        "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
+        "extra_info": pa.struct(
+            {
+                "index": pa.int64(),
+                "id": pa.string(),
+                "dataset": pa.string(),
+                "split": pa.string(),
+                "duration": pa.float64(),
+                "query": pa.string(),
+            }
+        ),
+    }
+)
+SFT_SCHEMA = RL_SCHEMA.append(pa.field("messages", _MESSAGES))
+
+
+class RowError(ValueError):
+    """A row that cannot be trained on; the message names the row, the field, the value and the mend."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One annotated question about media, before it becomes a row.
+
+    Attributes:
+        task: one of the 13 task ids of `sv6d.schema.TASKS`.
+        media: paths, one for each `<video>` or `<image>` of the task's prompt.
+        ground_truth: the answer as text: JSON segments (grounding, localization), the text itself (OCR), the final
+            answer alone (reasoning).
+        query: the event to localise or the question to answer, for tasks whose prompt asks one.
+        duration: seconds, for video.
+        dataset, id: where the annotation comes from.
+        split: "train" or "heldout".
+        media_options: `MEDIA_OPTIONS`; sets fps and the pixel limits of decoding.
+        thought: the reasoning that precedes a chain-of-thought answer; needed for SFT rows only.
+    """
+
+    task: str
+    media: list[str]
+    ground_truth: str
+    query: str | None = None
+    duration: float | None = None
+    dataset: str = ""
+    id: str = ""
+    split: Literal["train", "heldout"] = "train"
+    media_options: dict[str, int | float] = field(default_factory=dict)
+    thought: str = ""
+
+
+def to_rl_row(example: Example, index: int) -> dict[str, Any]:
+    """verl's row for an example; `index` numbers the rows of a file.
+
+    Raises:
+        RowError: unknown task, unknown media option, or another number of media than the prompt has places for.
+    """
+    where = f"example {example.id or index} of {example.dataset or 'an unnamed dataset'}"
+    task = TASKS.get(example.task)
+    if task is None:
+        raise RowError(f"{where}: task {example.task!r} is unknown; the tasks are {', '.join(TASKS)}")
+    unknown = set(example.media_options) - set(MEDIA_OPTIONS[task.media])
+    if unknown:
+        options = ", ".join(MEDIA_OPTIONS[task.media])
+        raise RowError(
+            f"{where}: media option {sorted(unknown)[0]!r} is unknown for a {task.media}; there are {options}"
+        )
+    row: dict[str, Any] = {
+        "data_source": task.id,
+        "prompt": task.messages(example.query),
+        "images": [],
+        "videos": [],
+        "reward_model": {"style": "rule", "ground_truth": example.ground_truth},
+        "extra_info": {
+            "index": index,
+            "id": example.id,
+            "dataset": example.dataset,
+            "split": example.split,
+            "duration": example.duration,
+            "query": example.query,
+        },
+    }
+    row[task.media + "s"] = [{task.media: os.fspath(path), **example.media_options} for path in example.media]
+    _check_places(row, where)
+    return row
+
+
+def to_sft_row(example: Example, index: int) -> dict[str, Any]:
+    """The RL row with `messages`: the prompt and the answer that the model learns to give.
+
+    Raises:
+        RowError: as `to_rl_row`; also a chain-of-thought example without its thought.
+    """
+    row = to_rl_row(example, index)
+    answer = example.ground_truth
+    if TASKS[example.task].family == "chain_of_thought":
+        if not example.thought:
+            raise RowError(
+                f"example {example.id or index}: {example.task} needs a thought to make an SFT row; set Example.thought"
+            )
+        answer = f"<think>{example.thought}</think><answer>{answer}</answer>"
+    row["messages"] = [*row["prompt"], {"role": "assistant", "content": answer}]
+    return row
+
+
+def write_rows(rows: Iterable[dict[str, Any]], path: str | os.PathLike) -> Path:
+    """Write rows to one parquet file, whole or not at all, always with the same columns.
+
+    Media below the file's folder or the folder above it (the layout `<data>/rl/<task>.parquet`, `<data>/media/`) are
+    stored relative to the file's folder, so that the data folder can be moved; other paths are stored absolute.
+    """
+    path = Path(path).absolute()
+    rows = [_portable(row, path.parent) for row in rows]
+    schema = SFT_SCHEMA if rows and "messages" in rows[0] else RL_SCHEMA
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        pq.write_table(pa.Table.from_pylist(rows, schema), partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Rows of one parquet file with their media resolved, as `write_rows` was given them (media paths absolute)."""
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such row file; `sv6d data` writes them, one a task")
+    return [resolve_media(row, path.parent) for row in pq.read_table(path).to_pylist()]
+
+
+def resolve_media(row: dict[str, Any], root: str | os.PathLike) -> dict[str, Any]:
+    """A copy of the row with absolute media paths (relative ones start at `root`, the folder of the file).
+
+    Media keep only the options that are set: parquet gives every key of a column to every row, as None where unset.
+    """
+    resolved = dict(row)
+    for kind in MEDIA_OPTIONS:
+        media = [{key: value for key, value in item.items() if value is not None} for item in row.get(kind + "s") or []]
+        resolved[kind + "s"] = [{**item, kind: _absolute(item[kind], root)} for item in media]
+    return resolved
+
+
+def media_paths(row: dict[str, Any]) -> list[str]:
+    """The paths of a row's media, images first."""
+    return [item[kind] for kind in MEDIA_OPTIONS for item in row.get(kind + "s") or []]
+
+
+def validate_row(row: dict[str, Any], root: str | os.PathLike) -> None:
+    """Check what training relies on: the task, the media files and their places in the prompt, the ground truth.
+
+    Raises:
+        RowError: naming the row, the field, the value and the mend.
+    """
+    info = row.get("extra_info") or {}
+    where = f"row {info.get('index')} ({row.get('data_source')}, id {info.get('id')!r})"
+    if row.get("data_source") not in TASKS:
+        raise RowError(f"{where}: data_source {row.get('data_source')!r} is no task; the tasks are {', '.join(TASKS)}")
+    row = resolve_media(row, root)
+    _check_places(row, where)
+    for path in media_paths(row):
+        if "://" not in path and not os.path.isfile(path):
+            raise RowError(f"{where}: media file {path} is missing; restore it or remove the row")
+    try:
+        validate_ground_truth(row["data_source"], row["reward_model"]["ground_truth"], info.get("duration"))
+    except ValueError as error:
+        raise RowError(f"{where}: reward_model.ground_truth: {error}") from error
+
+
+def _check_places(row: dict[str, Any], where: str) -> None:
+    text = "".join(message["content"] for message in row["prompt"])
+    for kind in MEDIA_OPTIONS:
+        places, media = text.count(f"<{kind}>"), len(row[kind + "s"])
+        if places != media:
+            raise RowError(
+                f"{where}: the prompt has {places} <{kind}> and the row {media} {kind}s; they must be as many"
+            )
+
+
+def _absolute(path: str, root: str | os.PathLike) -> str:
+    path = path.removeprefix("file://")
+    return path if "://" in path else os.path.normpath(os.path.join(root, path))
+
+
+def _portable(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The row with media paths as they are stored."""
+    stored = dict(row)
+    for kind in MEDIA_OPTIONS:
+        stored[kind + "s"] = [{**item, kind: _stored_path(item[kind], folder)} for item in row.get(kind + "s") or []]
+    return stored
+
+
+def _stored_path(path: str, folder: Path) -> str:
+    path = _absolute(path, os.getcwd())
+    if "://" in path or not Path(path).is_relative_to(folder.parent):
+        return path
+    return os.path.relpath(path, folder)
