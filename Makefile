@@ -1,0 +1,28 @@
+# make demo    the whole job on a CPU: footage, SFT, averaging, GRPO, report (about 15 minutes after set-up)
+# make test    every test, with real verl, Ray, vLLM and a browser (under 20 minutes after set-up)
+# make lint    ruff
+# make bench   the benchmarks, each against a floor or a peer measured in the same run
+# make setup   the environment in .venv; the others call it, and it does nothing when nothing changed
+.PHONY: setup demo test lint bench browser
+BIN := .venv/bin
+
+setup:
+	@.ci/setup
+
+demo: setup
+	@echo "==> the demo: about 15 minutes on two cores; interrupt it when you like, 'make demo' continues"
+	@$(BIN)/sv6d demo
+
+test: setup browser
+	@echo "==> the tests: about 15 minutes on two cores"
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+bench: setup
+	@for file in benchmarks/*.py; do echo "==> $$file"; $(BIN)/python $$file || exit 1; done
+
+browser:
+	@.ci/browser

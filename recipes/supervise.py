@@ -1,0 +1,119 @@
+"""Run one training job as a child process: its output goes to a log, its metrics to the terminal, a line a step.
+
+verl prints a kilobyte a step, among Ray's and vLLM's own lines. The log keeps all of it; the person at the terminal sees what
+moves: reward, entropy, length, seconds. A job that fails ends with the last lines of its log and where to find the rest.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+POLL_SECONDS = 0.3
+TAIL_LINES = 25
+
+
+class JobFailed(click.ClickException):
+    """A training process that ended with a non-zero status."""
+
+
+class JsonLines:
+    """Follows a JSON-lines file that another process appends to; a line that is still being written is left for the next look."""
+
+    def __init__(self, path: Path):
+        self.path, self.offset = path, 0
+
+    def new(self) -> Iterator[dict]:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self.offset += len(line)
+                yield json.loads(line)
+
+
+def rotate(path: Path) -> None:
+    """Move an earlier attempt's file aside as `<stem>-<n><suffix>`: verl's file logger truncates the one that it opens."""
+    if path.exists():
+        taken = len(list(path.parent.glob(f"{path.stem}-*{path.suffix}")))
+        path.rename(path.with_name(f"{path.stem}-{taken + 1:03d}{path.suffix}"))
+
+
+def tail(path: Path, lines: int = TAIL_LINES) -> str:
+    """The last lines of a log."""
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+def run(
+    command: list[str],
+    *,
+    title: str,
+    environment: dict[str, str],
+    log: Path,
+    metrics: Path,
+    total_steps: int,
+    describe: Callable[[int, dict], str | None],
+    console: Console | None = None,
+) -> None:
+    """Run `command` to its end and show a line for each step that appears in `metrics`.
+
+    Args:
+        environment: added to this process's own.
+        metrics: the file of verl's `file` logger, one `{"step", "data"}` a line.
+        describe: (step, data) to the text of the step's line; None prints nothing.
+
+    Raises:
+        JobFailed: the process ended with another status than 0; the message holds the end of the log.
+    """
+    console = console or Console()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    rotate(metrics)
+    follower = JsonLines(metrics)
+    with log.open("ab") as sink:
+        child = subprocess.Popen(
+            command, stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, **environment}, start_new_session=True
+        )
+    bar = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    try:
+        with bar:
+            task = bar.add_task(f"{title}: starting (log: {log})", total=total_steps)
+            while True:
+                status = child.poll()
+                for entry in follower.new():
+                    line = describe(entry["step"], entry["data"])
+                    if line is not None:
+                        bar.console.print(line, highlight=False)
+                        bar.update(task, completed=entry["step"], description=title)
+                if status is not None:
+                    break
+                time.sleep(POLL_SECONDS)
+    except BaseException:
+        stop(child)
+        raise
+    if status != 0:
+        raise JobFailed(f"{title} ended with status {status}. The end of its log:\n\n{tail(log)}\n\nAll of it: {log}")
+
+
+def stop(child: subprocess.Popen, patience: float = 15.0) -> None:
+    """End a job and every process of its session: politely, then not."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, sent)
+            child.wait(timeout=patience)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
