@@ -1,0 +1,177 @@
+"""From a recipe's name to the whole configuration of a run: verl's own defaults, the recipe, the overrides, composed by Hydra.
+
+A recipe is a YAML file under `recipes/grpo` or `recipes/sft` (or anywhere); its `sv6d:` block is ours, the rest is verl's.
+Nothing of verl is imported here, so `--cfg` answers in a second.
+"""
+
+import difflib
+import importlib.util
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+Kind = Literal["grpo", "sft"]
+FOLDER = Path(__file__).resolve().parent
+ROWS = {"grpo": "rl", "sft": "sft"}
+"""The sub-folder of `sv6d.data` that a kind of run trains on."""
+
+
+class RecipeError(click.ClickException):
+    """A recipe, an override, or a folder that a run needs is wrong; the message says which, where, and how to mend it."""
+
+
+def compose(kind: Kind, recipe: str, overrides: list[str] | None = None) -> DictConfig:
+    """Compose a recipe over verl's configuration.
+
+    Args:
+        kind: "grpo" or "sft"; which folder a name is looked up in.
+        recipe: a name from `recipes/<kind>` or the path of a YAML file, which may inherit the packaged recipes by name.
+        overrides: Hydra's, as `trainer.save_freq=5`, `+new.key=1`, `~removed.key`.
+
+    Raises:
+        RecipeError: unknown recipe, unknown key, a value that does not parse, a setting that the recipe leaves open (`???`).
+    """
+    path = find_recipe(kind, recipe)
+    register_resolvers()
+    try:
+        config = _compose(kind, path, overrides or [])
+    except HydraException as error:
+        raise RecipeError(_explain(error, kind, path)) from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    _check_complete(config, path)
+    return config
+
+
+def _compose(kind: Kind, path: Path, overrides: list[str]) -> DictConfig:
+    search = f"hydra.searchpath=[file://{FOLDER / kind},file://{verl_config_folder()}]"
+    with initialize_config_dir(str(path.parent), version_base=None):
+        return hydra_compose(path.stem, [search, *overrides])
+
+
+def available(kind: Kind) -> list[str]:
+    """Names of the packaged recipes of a kind."""
+    return sorted(path.stem for path in (FOLDER / kind).glob("*.yaml"))
+
+
+def find_recipe(kind: Kind, recipe: str) -> Path:
+    """The file of a recipe, given by name or by path."""
+    packaged = FOLDER / kind / f"{recipe}.yaml"
+    if packaged.is_file():
+        return packaged
+    path = Path(recipe).expanduser().absolute()
+    if path.suffix in {".yaml", ".yml"}:
+        if path.is_file():
+            return path
+        raise RecipeError(f"{path}: no such file")
+    names = available(kind)
+    near = _near(recipe, names)
+    raise RecipeError(
+        f"no {kind} recipe is called {recipe!r}{near}. There are {', '.join(names)}; or give the path of a YAML file."
+    )
+
+
+def verl_config_folder() -> Path:
+    """Where verl keeps its YAML, found without importing verl."""
+    spec = importlib.util.find_spec("verl")
+    if spec is None or not spec.submodule_search_locations:
+        raise RecipeError("verl is not installed here: `pip install 'sv6d[cpu]'`, or 'sv6d[gpu]' on a GPU machine.")
+    return Path(spec.submodule_search_locations[0]) / "trainer" / "config"
+
+
+def register_resolvers() -> None:
+    """The arithmetic that recipes use to scale one another: `${product:a,b}`, `${sum:a,b}`, and `${count:a,b}`, a product
+    rounded to a whole number of at least 1."""
+    resolvers = {
+        "product": lambda *factors: math.prod(map(float, factors)),
+        "sum": lambda *terms: sum(terms),
+        "count": lambda *factors: max(1, round(math.prod(map(float, factors)))),
+    }
+    for name, function in resolvers.items():
+        OmegaConf.register_new_resolver(name, function, replace=True)
+
+
+def check_inputs(kind: Kind, config: DictConfig) -> None:
+    """Check that the model and the rows of a run are there, before anything heavy starts.
+
+    Raises:
+        RecipeError: naming the setting, the folder, and what should be in it.
+    """
+    _check_model(str(config.sv6d.model))
+    rows = Path(config.sv6d.data) / ROWS[kind]
+    if not any(rows.glob("*.parquet")):
+        raise RecipeError(
+            f"sv6d.data={config.sv6d.data}: there is no parquet file in {rows}. "
+            f"Give a folder with {ROWS[kind]}/<task>.parquet; `sv6d data demo --out {config.sv6d.data}` makes one to try."
+        )
+
+
+def _check_model(model: str) -> None:
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            inside = sorted(str(p.parent) for p in path.glob("**/config.json"))[-3:]
+            hint = f" It lies in {', '.join(inside)}." if inside else ""
+            raise RecipeError(
+                f"sv6d.model={model}: the folder has no config.json, so it is no Hugging Face model.{hint}"
+            )
+        return
+    on_the_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) and os.environ.get("HF_HUB_OFFLINE") not in {"1", "true"}
+    if not on_the_hub or path.parent.is_dir():
+        raise RecipeError(
+            f"sv6d.model={model}: no such folder. Give a Hugging Face model folder (config.json, weights, processor)."
+        )
+
+
+def _check_complete(config: DictConfig, path: Path) -> None:
+    unset = [key for key, value in leaves(config).items() if key.startswith("sv6d.") and value == "???"]
+    if unset:
+        example = " ".join(f"{key}=..." for key in unset)
+        raise RecipeError(f"recipe {path.stem} leaves open what only you can say: {', '.join(unset)}. Add {example}")
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise RecipeError(f"recipe {path.stem}: {error}") from error
+
+
+def _explain(error: HydraException, kind: Kind, path: Path) -> str:
+    """Hydra's message, or, for a key that does not exist, the nearest keys."""
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    if not unknown:
+        return f"recipe {path.stem}: {error}"
+    key = unknown.group(1)
+    near = _near(key, list(leaves(_compose(kind, path, []))))
+    return f"{key} is no key of recipe {path.stem}{near}. `--cfg` prints all keys; +{key}=... adds a new one."
+
+
+def leaves(config: DictConfig) -> dict[str, Any]:
+    """The settings that are no mappings, by dotted name, unresolved."""
+    found: dict[str, Any] = {}
+
+    def walk(node: dict, prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict) and value:
+                walk(value, f"{prefix}{key}.")
+            else:
+                found[f"{prefix}{key}"] = value
+
+    walk(OmegaConf.to_container(config, resolve=False), "")
+    return found
+
+
+def _near(word: str, words: list[str]) -> str:
+    """' (did you mean ...?)' over whole names and over last parts; empty when nothing is near."""
+    close = difflib.get_close_matches(word, words, n=3, cutoff=0.75)
+    last = word.rsplit(".", 1)[-1]
+    close += [name for name in words if name.rsplit(".", 1)[-1] == last and name not in close][: 3 - len(close)]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
