@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from . import supervise
-from .compose import compose
+from .compose import check_inputs, compose
 
 
 def describe_step(step: int, data: dict) -> str | None:
@@ -40,9 +40,11 @@ def train(config: DictConfig, console: Console | None = None) -> None:
 
     Leaves in `sv6d.run_dir`: `config.yaml` (everything resolved), `train.log`, `metrics.jsonl`, `rollouts/`, `checkpoints/`.
     """
+    check_inputs("grpo", config)
     check_machine(config)
     for key in ("run_dir", "data", "model"):  # Ray's workers may stand in another folder
-        config.sv6d[key] = str(Path(config.sv6d[key]).absolute())
+        if key == "run_dir" or Path(config.sv6d[key]).exists():  # a model may be a hub's name
+            config.sv6d[key] = str(Path(config.sv6d[key]).absolute())
     run_dir = Path(config.sv6d.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, run_dir / "config.yaml", resolve=True)

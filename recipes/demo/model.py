@@ -98,9 +98,15 @@ def build_processor(tokenizer):
     patches = dict(patch_size=16, temporal_patch_size=2, merge_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     images = Qwen2VLImageProcessorFast(**patches, size={"shortest_edge": 32 * 32, "longest_edge": 128 * 128})
     videos = Qwen3VLVideoProcessor(
-        **patches, size={"shortest_edge": 32 * 32 * 2, "longest_edge": 128 * 128 * 8}, fps=2, min_frames=2, max_frames=16
+        **patches,
+        size={"shortest_edge": 32 * 32 * 2, "longest_edge": 128 * 128 * 8},
+        fps=2,
+        min_frames=2,
+        max_frames=16,
     )
-    return Qwen3VLProcessor(image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=CHAT_TEMPLATE)
+    return Qwen3VLProcessor(
+        image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=CHAT_TEMPLATE
+    )
 
 
 def build_config(tokenizer, size: Size):
@@ -120,7 +126,12 @@ def build_config(tokenizer, size: Size):
         max_position_embeddings=size.max_positions,
         tie_word_embeddings=True,
         initializer_range=0.04,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 4, 4], "mrope_interleaved": True},
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [8, 4, 4],
+            "mrope_interleaved": True,
+        },
         bos_token_id=None,
         eos_token_id=token("<|im_end|>"),
         pad_token_id=token("<|endoftext|>"),
@@ -150,7 +161,9 @@ def build_config(tokenizer, size: Size):
     )
 
 
-def build_model(corpus: Iterable[tuple[list[dict], str]], out: str | Path, seed: int = 0, size: Size | None = None) -> dict:
+def build_model(
+    corpus: Iterable[tuple[list[dict], str]], out: str | Path, seed: int = 0, size: Size | None = None
+) -> dict:
     """Write a randomly initialised tiny Qwen3-VL with its processor to `out`, as a folder that transformers, verl and vLLM load.
 
     Returns:

@@ -1,10 +1,11 @@
 """`sv6d demo`: the whole job on a CPU, on real footage with known truth. Data, model, SFT, averaging, GRPO, report, in order.
 
 Each stage leaves `<out>/stages/<name>.json` when it is complete. A stage that has one is not run again, so an interrupted
-demo continues; `--only` and `--from` run stages again.
+demo continues; `--only` and `--from` run stages afresh.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +55,12 @@ def make_data(demo: Demo) -> None:
     from .dataset import write_dataset
 
     write_dataset(
-        demo.data, per_task=RL_ROWS, sft_per_task=SFT_ROWS, heldout_per_task=HELDOUT_ROWS, seed=demo.seed, console=demo.console
+        demo.data,
+        per_task=RL_ROWS,
+        sft_per_task=SFT_ROWS,
+        heldout_per_task=HELDOUT_ROWS,
+        seed=demo.seed,
+        console=demo.console,
     )
 
 
@@ -113,19 +119,37 @@ def overrides(demo: Demo, model: Path, run_dir: Path) -> list[str]:
     ]
 
 
-STAGES: dict[str, Callable[[Demo], None]] = {
-    "data": make_data,
-    "model": make_model,
-    "sft": run_sft,
-    "average": run_average,
-    "grpo": run_grpo,
-    "report": make_report,
+@dataclass(frozen=True)
+class Stage:
+    """A step of the story and what it leaves, relative to the demo's folder."""
+
+    run: Callable[[Demo], None]
+    leaves: str
+
+
+STAGES = {
+    "data": Stage(make_data, "data"),
+    "model": Stage(make_model, "model"),
+    "sft": Stage(run_sft, "sft"),
+    "average": Stage(run_average, "model-averaged"),
+    "grpo": Stage(run_grpo, "grpo"),
+    "report": Stage(make_report, "report.html"),
 }
 
 
+def discard(demo: Demo, name: str) -> None:
+    """Remove what a stage left, so that it starts afresh."""
+    left = demo.out / STAGES[name].leaves
+    note(demo, name).unlink(missing_ok=True)
+    if left.is_dir():
+        shutil.rmtree(left)
+    else:
+        left.unlink(missing_ok=True)
+
+
 def run_stage(demo: Demo, name: str) -> None:
-    """Run one stage and note that it is complete and how long it took, over all its attempts that ended well."""
-    stage = STAGES[name]
+    """Run one stage and note that it is complete and how long its last attempt took."""
+    stage = STAGES[name].run
     demo.console.print(f"[bold]==> {name}[/bold]: {stage.__doc__.splitlines()[0]}")
     start = time.monotonic()
     stage(demo)
@@ -159,7 +183,11 @@ def verdict(summary: dict) -> list[tuple[str, str, bool]]:
     stretch = summary["length_last"] / summary["length_first"] - 1
     before, after = (mean(summary[key]) for key in ("heldout_before", "heldout_after"))
     return [
-        ("reward", f"{summary['reward_first']:.3f} -> {summary['reward_last']:.3f} ({gain:+.3f}, at least +0.08)", gain >= 0.08),
+        (
+            "reward",
+            f"{summary['reward_first']:.3f} -> {summary['reward_last']:.3f} ({gain:+.3f}, at least +0.08)",
+            gain >= 0.08,
+        ),
         (
             "entropy",
             f"{summary['entropy_first']:.3f} -> {summary['entropy_last']:.3f} (down)",
@@ -192,33 +220,42 @@ def print_verdict(demo: Demo, summary: dict) -> bool:
     demo.console.print(tasks)
     demo.console.print(lines)
     good = all(holds for _, _, holds in checks)
-    demo.console.print("[bold green]The policy learned.[/bold green]" if good else "[bold red]Not every promise holds.[/bold red]")
+    demo.console.print(
+        "[bold green]The policy learned.[/bold green]" if good else "[bold red]Not every promise holds.[/bold red]"
+    )
     demo.console.print(f"The page: {demo.out / 'report.html'}    the numbers: {demo.out / 'summary.json'}")
     return good
 
 
-def chosen_stages(only: str | None, start: str | None, demo: Demo) -> list[str]:
+def chosen_stages(demo: Demo, only: str | None, start: str | None) -> list[str]:
+    """The stages to run: those asked for, afresh; else the ones that are not complete, from where they stopped."""
     names = list(STAGES)
-    if only:
-        return [only]
-    if start:
-        return names[names.index(start) :]
-    pending = [name for name in names if not note(demo, name).exists()]
-    return names[names.index(pending[0]) :] if pending else ["report"]
+    if only or start:
+        chosen = [only] if only else names[names.index(start) :]
+        for name in chosen:
+            discard(demo, name)
+        return chosen
+    return [name for name in names if not note(demo, name).exists()]
 
 
 @click.command(name="demo", short_help="The whole job on a CPU: footage, SFT, averaging, GRPO, report.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Where everything goes.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
+    help="Where everything goes.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seeds footage, weights, order and sampling.")
-@click.option("--only", type=click.Choice(list(STAGES)), help="Run one stage again, on what the earlier ones left.")
-@click.option("--from", "start", type=click.Choice(list(STAGES)), help="Run this stage and all after it again.")
+@click.option("--only", type=click.Choice(list(STAGES)), help="Run one stage afresh, on what the earlier ones left.")
+@click.option("--from", "start", type=click.Choice(list(STAGES)), help="Run this stage and all after it afresh.")
 def command(out: Path, seed: int, only: str | None, start: str | None):
     """Edit real footage, warm-start a tiny Qwen3-VL, average, train it with GRPO and draw the report.
 
     Real verl, Ray and vLLM on two CPU cores; about a quarter of an hour. An interrupted demo continues where it stopped.
     """
     demo = Demo(out, seed, Console())
-    for name in chosen_stages(only, start, demo):
+    for name in chosen_stages(demo, only, start):
         run_stage(demo, name)
     if all(note(demo, name).exists() for name in STAGES):
         summary = summarise(demo)

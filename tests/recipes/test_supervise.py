@@ -1,0 +1,81 @@
+"""A supervised job: its steps on the terminal, its output in the log, its failure told with the end of the log."""
+
+import io
+import sys
+import textwrap
+import time
+
+import pytest
+from rich.console import Console
+from sv6d.recipes.supervise import JobFailed, JsonLines, rotate, run
+
+
+def supervise(tmp_path, code, describe=lambda step, data: f"step {step} reward {data['reward']}"):
+    out = io.StringIO()
+    run(
+        [sys.executable, "-u", "-c", textwrap.dedent(code)],
+        title="job",
+        environment={"METRICS": str(tmp_path / "metrics.jsonl")},
+        log=tmp_path / "job.log",
+        metrics=tmp_path / "metrics.jsonl",
+        total_steps=2,
+        describe=describe,
+        console=Console(file=out, width=100),
+    )
+    return out.getvalue()
+
+
+TWO_STEPS = """
+    import json, os
+    print("chatter")
+    with open(os.environ["METRICS"], "w") as file:
+        for step in (1, 2):
+            file.write(json.dumps({"step": step, "data": {"reward": step / 10}}) + "\\n")
+"""
+
+
+def test_a_line_a_step_and_the_chatter_in_the_log(tmp_path):
+    shown = supervise(tmp_path, TWO_STEPS)
+    assert "step 1 reward 0.1" in shown and "step 2 reward 0.2" in shown
+    assert "chatter" not in shown
+    assert "chatter" in (tmp_path / "job.log").read_text()
+
+
+def test_a_job_that_fails_ends_with_its_last_words(tmp_path):
+    with pytest.raises(JobFailed, match="no such model") as failure:
+        supervise(tmp_path, "raise SystemExit('no such model')")
+    assert str(tmp_path / "job.log") in failure.value.message
+
+
+def test_steps_of_an_earlier_attempt_are_kept_and_not_shown_again(tmp_path):
+    supervise(tmp_path, TWO_STEPS)
+    shown = supervise(tmp_path, TWO_STEPS.replace("(1, 2)", "(2,)"))
+    assert "step 1" not in shown and "step 2" in shown
+    assert (tmp_path / "metrics-001.jsonl").read_text().count("\n") == 2
+
+
+def test_a_half_written_line_waits_for_its_end(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st')
+    follower = JsonLines(path)
+    assert list(follower.new()) == [{"step": 1}]
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+    assert list(follower.new()) == [{"step": 2}]
+
+
+def test_rotation_numbers_the_attempts(tmp_path):
+    for attempt in ("a", "b"):
+        (tmp_path / "metrics.jsonl").write_text(attempt)
+        rotate(tmp_path / "metrics.jsonl")
+    assert (tmp_path / "metrics-001.jsonl").read_text() == "a"
+    assert (tmp_path / "metrics-002.jsonl").read_text() == "b"
+
+
+def test_an_interrupt_ends_the_job(tmp_path):
+    def interrupt(step, data):
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        supervise(tmp_path, TWO_STEPS + "\n    import time; time.sleep(300)", describe=interrupt)
+    assert time.monotonic() - start < 60
