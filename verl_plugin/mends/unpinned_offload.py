@@ -1,0 +1,22 @@
+"""verl 0.9.1, `workers/engine/fsdp/transformer_impl.py:466`, CPU only: the reference policy cannot be built.
+
+Engines that only run forward offload with `CPUOffloadPolicy(pin_memory=True)`, and pinning memory needs an accelerator
+(`Cannot access accelerator device when none is available`). The mend asks for memory that is not pinned.
+"""
+
+import functools
+
+
+def needed(transformer_impl) -> bool:
+    """Only where verl's device is the CPU."""
+    return transformer_impl.device_name == "cpu" and transformer_impl.CPUOffloadPolicy is not None
+
+
+def apply(transformer_impl) -> None:
+    policy = transformer_impl.CPUOffloadPolicy
+
+    @functools.wraps(policy, updated=())
+    def unpinned(pin_memory=False):
+        return policy(pin_memory=False)
+
+    transformer_impl.CPUOffloadPolicy = unpinned

@@ -1,0 +1,80 @@
+"""verl 0.9.1, `workers/rollout/utils.py:93` (`qwen2_5_vl_dedup_image_tokens`), any device: the rollout sees another
+video prompt than the actor.
+
+Qwen3-VL writes a clip as `<0.3 seconds><|vision_start|><|video_pad|>...<|vision_end|><1.3 seconds>...`, one such group a
+temporal patch. verl merges equal neighbours only, so each group keeps its own pad, and vLLM, which replaces *one*
+`<|video_pad|>` by the whole clip with all its timestamps, puts a clip in the place of the first group on top of the
+rest. A trained model's probabilities then differ between rollout and actor by up to .92.
+The mend folds each clip to one bare `<|video_pad|>` before vLLM sees it.
+"""
+
+import inspect
+import re
+
+from ..after_import import rebind
+
+TIMESTAMP = re.compile(r"<(\d+(?:\.\d+)?) seconds>$")
+LONGEST_TIMESTAMP = 16  # tokens; "<1234.5 seconds>" is 10 of Qwen's
+
+
+def needed(rollout_utils) -> bool:
+    """Not once verl's own de-duplication knows vision groups or timestamps."""
+    source = inspect.getsource(rollout_utils.qwen2_5_vl_dedup_image_tokens)
+    return "seconds" not in source and "vision_start_token_id" not in source
+
+
+def apply(rollout_utils) -> None:
+    original = rollout_utils.qwen2_5_vl_dedup_image_tokens
+
+    def qwen2_5_vl_dedup_image_tokens(prompt_ids, processor):
+        if type(processor).__name__.startswith("Qwen3VL"):
+            prompt_ids = fold_clips(list(prompt_ids), processor)
+        return original(prompt_ids, processor)
+
+    rebind("verl", "qwen2_5_vl_dedup_image_tokens", original, qwen2_5_vl_dedup_image_tokens)
+
+
+def fold_clips(ids: list[int], processor) -> list[int]:
+    """Fold every clip in a prompt's token ids to one `<|video_pad|>`.
+
+    A group belongs to the clip before it when nothing but its timestamp stands between them and its time does not run
+    backwards; otherwise it begins a new clip. So two clips side by side are told apart by the clock, which starts again;
+    only where the first has a single group at the very time of the second's first one would they be taken for one.
+
+    Args:
+        ids: token ids of the whole prompt, as the processor expanded them.
+        processor: a Qwen3-VL processor (its token ids and tokenizer are used).
+    """
+    start, end, pad = processor.vision_start_token_id, processor.vision_end_token_id, processor.video_token_id
+    folded: list[int] = []
+    clip_time = None  # time of the last group of the clip that ends `folded`
+    i = 0
+    while i < len(ids):
+        if ids[i] != start or ids[i + 1 : i + 2] != [pad]:
+            folded.append(ids[i])
+            i += 1
+            continue
+        i += 1
+        while i < len(ids) and ids[i] == pad:
+            i += 1
+        i += ids[i : i + 1] == [end]
+        time = _pop_timestamp(folded, processor)
+        same_clip = folded[-1:] == [pad] and None not in (time, clip_time) and time >= clip_time
+        if not same_clip:
+            folded.append(pad)
+        clip_time = time
+    return folded
+
+
+def _pop_timestamp(ids: list[int], processor) -> float | None:
+    """Remove a timestamp (`<1.3 seconds>`) from the end of `ids` and return it in seconds; None where there is none."""
+    fences = {processor.vision_start_token_id, processor.vision_end_token_id, processor.video_token_id}
+    for length in range(1, min(LONGEST_TIMESTAMP, len(ids)) + 1):
+        if ids[-length] in fences:
+            return None
+        text = processor.tokenizer.decode(ids[-length:])
+        match = TIMESTAMP.search(text)
+        if match:  # the "<" may share a token with the text before it (":<"): that text stays
+            ids[-length:] = processor.tokenizer.encode(text[: match.start()], add_special_tokens=False)
+            return float(match[1])
+    return None

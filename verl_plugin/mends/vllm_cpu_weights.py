@@ -1,0 +1,23 @@
+"""vLLM's CPU build (0.27.1), `model_executor/layers/linear.py:218`: the second weight sync dies.
+
+After loading, a CPU linear layer packs its weight for oneDNN and drops the original, so the next `load_weights` fails
+with `'Parameter' object has no attribute 'weight_loader'`. The mend keeps the original; verl asks for the packing again
+after each sync.
+"""
+
+import functools
+
+
+def needed(layer_utils) -> bool:
+    """Only where vLLM's platform is the CPU."""
+    return layer_utils.current_platform.is_cpu()
+
+
+def apply(layer_utils) -> None:
+    original = layer_utils.dispatch_cpu_unquantized_gemm
+
+    @functools.wraps(original)
+    def dispatch_cpu_unquantized_gemm(layer, remove_weight):
+        return original(layer, remove_weight=False)
+
+    layer_utils.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm

@@ -1,0 +1,160 @@
+"""verl's three V1 trainers, with every rollout recorded and training metrics by task and reward component.
+
+`trainer.v1.trainer_mode=sv6d_sync | sv6d_colocate_async | sv6d_separate_async`. Rollouts go to `+sv6d.record_dir`
+(`sv6d.reports.recorder.Recorder`); where it is null or absent, nothing is recorded. Metrics are `task/<task>/<name>`.
+"""
+
+import logging
+import math
+import time
+from collections import defaultdict
+
+import transfer_queue as tq
+from omegaconf import OmegaConf, open_dict
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
+from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from ..reports.recorder import Recorder
+from ..rewards import COMPONENTS
+from . import mends, verl
+
+logger = logging.getLogger(__name__)
+
+
+def require_plugin() -> None:
+    """Refuse to train with a half-registered plug-in.
+
+    Raises:
+        RuntimeError: says what could not be registered or mended, and why.
+    """
+    if verl.PROBLEMS:
+        raise RuntimeError("sv6d cannot train, its plug-in did not load whole: " + "; ".join(verl.PROBLEMS))
+    mends.require("verl")
+
+
+def column(data, field) -> list:
+    """A non-tensor column of a TransferQueue batch as a plain list (it comes as a LinkedList, a stack or an array)."""
+    return [value if isinstance(value, str | dict) else getattr(value, "data", value) for value in data[field]]
+
+
+def rollout_rows(keys, tags, data, *, step: int, limit: int, decode=None) -> list[dict]:
+    """One record a rollout, as the recorder takes them.
+
+    Args:
+        keys: TransferQueue keys, `<group>_<session>_<index>`.
+        tags: the keys' tags (`response_len`, `min_global_steps`, `max_global_steps`).
+        data: fields data_source, extra_info, extra_fields, rm_scores, response_mask, advantages; entropy optionally,
+            responses where `decode` is given.
+        step: the training step.
+        limit: `data.max_response_length`; a response of that many tokens counts as truncated.
+        decode: token ids -> text; the text is recorded where it is given.
+    """
+    rows = []
+    tasks, infos, extras = column(data, "data_source"), column(data, "extra_info"), column(data, "extra_fields")
+    scores, masks, advantages = (data[name].unbind() for name in ("rm_scores", "response_mask", "advantages"))
+    entropies = data["entropy"].unbind() if "entropy" in data else [None] * len(keys)
+    for i, (key, tag) in enumerate(zip(keys, tags, strict=True)):
+        mask = masks[i]
+        tokens = max(float(mask.sum()), 1.0)
+        components = extras[i].get("reward_extra_info") or {}
+        row = {
+            "step": step,
+            "uid": key,
+            "task": tasks[i],
+            "dataset": str((infos[i] or {}).get("dataset") or ""),
+            "group": key.split("_")[0],
+            "score": float(scores[i].sum()),
+            "response_length": int(tag["response_len"]),
+            "truncated": int(tag["response_len"]) >= limit,
+            "entropy": None if entropies[i] is None else float((entropies[i] * mask).sum() / tokens),
+            "version_start": int(tag["min_global_steps"]),
+            "version_end": int(tag["max_global_steps"]),
+            "advantage": float((advantages[i] * mask).sum() / tokens),
+        }
+        row.update({name: float(components.get(name, math.nan)) for name in COMPONENTS if name != "score"})
+        if decode is not None:
+            row["response"] = decode(data["responses"][i])
+        rows.append(row)
+    return rows
+
+
+def task_metrics(rows: list[dict]) -> dict[str, float]:
+    """Means by task of everything numeric in the rows (NaN and missing values left out), and how many groups learnt
+    nothing because all their scores are equal: `task/<task>/<name>`."""
+    values, groups = defaultdict(list), defaultdict(lambda: defaultdict(list))
+    numeric = ("score", *(c for c in COMPONENTS if c != "score"), "response_length", "truncated", "entropy")
+    for row in rows:
+        groups[row["task"]][row["group"]].append(row["score"])
+        for name in numeric:
+            if row.get(name) is not None and not math.isnan(row[name]):
+                values[row["task"], name].append(float(row[name]))
+    metrics = {f"task/{task}/{name}": sum(found) / len(found) for (task, name), found in values.items()}
+    for task, scores in groups.items():
+        metrics[f"task/{task}/groups"] = len(scores)
+        metrics[f"task/{task}/groups_without_signal"] = sum(len(set(s)) == 1 for s in scores.values()) / len(scores)
+    return metrics
+
+
+class RecordingTrainer:
+    """Mixin over a V1 trainer. `base_mode` is the mode of the trainer under it, by whose name verl asks questions."""
+
+    base_mode: str
+
+    def __init__(self, config):
+        require_plugin()
+        with open_dict(config):
+            config.trainer.v1.trainer_mode = self.base_mode
+        super().__init__(config)
+        self._record_text = bool(OmegaConf.select(config, "sv6d.record_responses", default=False))
+        self._recorder = None
+
+    def fit(self, agent_loop_manager):
+        """Train; the recorder is open meanwhile. `global_steps` is here the step that training continues after."""
+        directory = OmegaConf.select(self.config, "sv6d.record_dir", default=None)
+        if not directory:
+            return super().fit(agent_loop_manager)
+        weights = OmegaConf.select(self.config, "data.mixture.weights", default=None)
+        about = {"mixture": OmegaConf.to_container(weights)} if weights else None
+        with Recorder(directory, resume_step=self.global_steps, about=about) as self._recorder:
+            return super().fit(agent_loop_manager)
+
+    def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        start = time.perf_counter()
+        rows = self._rollout_rows(batch, global_steps)
+        metrics.update(task_metrics(rows))
+        if self._recorder is not None:
+            self._recorder.write(rows, step=global_steps)
+        metrics["timing_s/sv6d_record"] = time.perf_counter() - start
+
+    def _rollout_rows(self, batch, step):
+        real = [(key, tag) for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        keys, tags = [key for key, _ in real], [tag for _, tag in real]
+        fields = ["data_source", "extra_info", "extra_fields", "rm_scores", "response_mask", "advantages"]
+        correction = self.config.algorithm.get("rollout_correction") or {}
+        if not correction.get("bypass_mode", False):  # nobody computes the entropy then
+            fields.append("entropy")
+        decode = None
+        if self._record_text:
+            fields.append("responses")
+            decode = lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True)  # noqa: E731
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        limit = self.config.data.max_response_length
+        return rollout_rows(keys, tags, data, step=step, limit=limit, decode=decode)
+
+
+@register_trainer("sv6d_sync")
+class SyncTrainer(RecordingTrainer, PPOTrainerSync):
+    base_mode = "sync"
+
+
+@register_trainer("sv6d_colocate_async")
+class ColocateAsyncTrainer(RecordingTrainer, PPOTrainerColocateAsync):
+    base_mode = "colocate_async"
+
+
+@register_trainer("sv6d_separate_async")
+class SeparateAsyncTrainer(RecordingTrainer, PPOTrainerSeparateAsync):
+    base_mode = "separate_async"
