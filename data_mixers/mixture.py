@@ -6,7 +6,7 @@ Everything follows from the position alone, so a run resumes from one number (se
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,18 +53,24 @@ class Mixture:
         epoch, place = divmod(number, self.sizes[task])
         return Location(task, int(self._order(task, epoch)[place]), epoch)
 
-    def following(self, location: Location) -> Location:
-        """The same task's next row in storage order: what stands in for a row that cannot be used."""
-        return location._replace(row=(location.row + 1) % self.sizes[location.task])
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the stream depends on: tasks and their order (hashed), rows and draws a period by task, seed."""
+        return {
+            "tasks": _digest(list(self.sizes)),
+            "sizes": list(self.sizes.values()),
+            "weights": self.schedule.counts.tolist(),
+            "seed": self.seed,
+        }
 
     @property
     def fingerprint(self) -> str:
-        """Hash over tasks, sizes, weights and seed: equal fingerprints give equal streams."""
-        return _digest(self._identity())
+        """Hash of the identity: equal fingerprints give equal streams."""
+        return _digest(self.identity)
 
     def state(self, position: int) -> dict[str, Any]:
         """What resuming needs, as plain JSON under 1 KB: the position and the mixture's identity."""
-        return {"position": position, **self._identity()}
+        return {"position": position, **self.identity}
 
     def resume(self, state: Mapping[str, Any]) -> int:
         """The position of a saved state.
@@ -72,25 +78,21 @@ class Mixture:
         Raises:
             MixtureMismatch: the state was saved by another mixture.
         """
-        saved, mine = {key: state.get(key) for key in self._identity()}, self._identity()
+        self.check(state)
+        return int(state["position"])
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Raise `MixtureMismatch` unless `state` (a state, or an identity) was saved by an equal mixture."""
         differences = [
-            _difference(key, saved[key], mine[key], tuple(self.sizes)) for key in mine if saved[key] != mine[key]
+            _difference(key, state.get(key), mine, tuple(self.sizes))
+            for key, mine in self.identity.items()
+            if state.get(key) != mine
         ]
         if differences:
             raise MixtureMismatch(
                 f"this state was saved with another mixture: {'; '.join(differences)}. "
                 f"Resuming would change the order of prompts: restore its data and settings, or start a new run"
             )
-        return int(state["position"])
-
-    def _identity(self) -> dict[str, Any]:
-        counts = self.schedule.counts.tolist()
-        return {
-            "tasks": _digest(list(self.sizes)),
-            "sizes": list(self.sizes.values()),
-            "weights": counts,
-            "seed": self.seed,
-        }
 
     def _shuffled(self, task: str, epoch: int) -> np.ndarray:
         return permutation(f"{self.seed}/{epoch}/{task}", self.sizes[task])

@@ -3,6 +3,7 @@
 An RL row is verl's own row; an SFT row is an RL row with the dialogue that the model learns (docs/data.md).
 """
 
+import mimetypes
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..schema import TASKS, validate_ground_truth
+from ..schema import TASKS, TaskError
 
 _MESSAGES = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
 _SIZES = {"min_pixels": pa.int64(), "max_pixels": pa.int64(), "resized_height": pa.int64(), "resized_width": pa.int64()}
@@ -54,13 +55,17 @@ class RowError(ValueError):
     """A row that cannot be trained on; the message names the row, the field, the value and the mend."""
 
 
+class MissingMedia(RowError):
+    """A row of which nothing but a media file is amiss."""
+
+
 @dataclass(frozen=True)
 class Example:
     """One annotated question about media, before it becomes a row.
 
     Attributes:
         task: one of the 13 task ids of `sv6d.schema.TASKS`.
-        media: paths, one for each `<video>` or `<image>` of the task's prompt.
+        media: paths of videos or images, by their suffix; the task's own kind where the suffix does not tell.
         ground_truth: the answer as text: JSON segments (grounding, localization), the text itself (OCR), the final
             answer alone (reasoning).
         query: the event to localise or the question to answer, for tasks whose prompt asks one.
@@ -87,23 +92,27 @@ def to_rl_row(example: Example, index: int) -> dict[str, Any]:
     """verl's row for an example; `index` numbers the rows of a file.
 
     Raises:
-        RowError: unknown task, unknown media option, or another number of media than the prompt has places for.
+        RowError: unknown task or media option; no query where the prompt asks one, or one with a media placeholder.
     """
     where = f"example {example.id or index} of {example.dataset or 'an unnamed dataset'}"
     task = TASKS.get(example.task)
     if task is None:
         raise RowError(f"{where}: task {example.task!r} is unknown; the tasks are {', '.join(TASKS)}")
-    unknown = set(example.media_options) - set(MEDIA_OPTIONS[task.media])
-    if unknown:
-        options = ", ".join(MEDIA_OPTIONS[task.media])
-        raise RowError(
-            f"{where}: media option {sorted(unknown)[0]!r} is unknown for a {task.media}; there are {options}"
-        )
-    row: dict[str, Any] = {
+    kinds = [_kind(path, task.media) for path in example.media]
+    try:
+        prompt = task.messages(example.query, kinds)
+    except TaskError as error:
+        raise RowError(f"{where}: {error}") from error
+    for kind in kinds:
+        for option in example.media_options.keys() - set(MEDIA_OPTIONS[kind]):
+            options = ", ".join(MEDIA_OPTIONS[kind])
+            raise RowError(f"{where}: media option {option!r} is unknown for a {kind}; there are {options}")
+    media = [{kind: os.fspath(path), **example.media_options} for kind, path in zip(kinds, example.media, strict=True)]
+    row = {
         "data_source": task.id,
-        "prompt": task.messages(example.query),
-        "images": [],
-        "videos": [],
+        "prompt": prompt,
+        "images": [item for item in media if "image" in item],
+        "videos": [item for item in media if "video" in item],
         "reward_model": {"style": "rule", "ground_truth": example.ground_truth},
         "extra_info": {
             "index": index,
@@ -114,7 +123,6 @@ def to_rl_row(example: Example, index: int) -> dict[str, Any]:
             "query": example.query,
         },
     }
-    row[task.media + "s"] = [{task.media: os.fspath(path), **example.media_options} for path in example.media]
     _check_places(row, where)
     return row
 
@@ -185,7 +193,7 @@ def validate_row(row: dict[str, Any], root: str | os.PathLike) -> None:
     """Check what training relies on: the task, the media files and their places in the prompt, the ground truth.
 
     Raises:
-        RowError: naming the row, the field, the value and the mend.
+        RowError: naming the row, the field, the value and the mend; `MissingMedia` when all else is in order.
     """
     info = row.get("extra_info") or {}
     where = f"row {info.get('index')} ({row.get('data_source')}, id {info.get('id')!r})"
@@ -193,23 +201,28 @@ def validate_row(row: dict[str, Any], root: str | os.PathLike) -> None:
         raise RowError(f"{where}: data_source {row.get('data_source')!r} is no task; the tasks are {', '.join(TASKS)}")
     row = resolve_media(row, root)
     _check_places(row, where)
-    for path in media_paths(row):
-        if "://" not in path and not os.path.isfile(path):
-            raise RowError(f"{where}: media file {path} is missing; restore it or remove the row")
+    from ..schema import validate_ground_truth
+
     try:
         validate_ground_truth(row["data_source"], row["reward_model"]["ground_truth"], info.get("duration"))
     except ValueError as error:
         raise RowError(f"{where}: reward_model.ground_truth: {error}") from error
+    for path in media_paths(row):
+        if "://" not in path and not os.path.isfile(path):
+            raise MissingMedia(f"{where}: media file {path} is missing; restore it or remove the row")
 
 
 def _check_places(row: dict[str, Any], where: str) -> None:
     text = "".join(message["content"] for message in row["prompt"])
-    for kind in MEDIA_OPTIONS:
-        places, media = text.count(f"<{kind}>"), len(row[kind + "s"])
+    for kind in ("image", "video", "audio"):
+        places, media = text.count(f"<{kind}>"), len(row.get(kind + "s") or [])
         if places != media:
-            raise RowError(
-                f"{where}: the prompt has {places} <{kind}> and the row {media} {kind}s; they must be as many"
-            )
+            raise RowError(f"{where}: the prompt has {places} <{kind}> and the row {media} {kind}s; make them as many")
+
+
+def _kind(path: str | os.PathLike, default: str) -> str:
+    kind = (mimetypes.guess_type(path)[0] or "").partition("/")[0]
+    return kind if kind in MEDIA_OPTIONS else default
 
 
 def _absolute(path: str, root: str | os.PathLike) -> str:

@@ -1,0 +1,219 @@
+"""verl's dataset on the mixture: position in, prompt out (section 5.2.4: every gradient step covers all task families).
+
+data.custom_cls.path=pkg://sv6d.data_mixers.verl_dataset data.custom_cls.name=MixtureDataset data.shuffle=False
+data.train_files=DATA/rl data.val_files=DATA/heldout data.mixture.length=<prompts in the run>
+"""
+
+import asyncio
+import json
+import logging
+import os
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+from ..schema import TASKS
+from .media import decode_error
+from .memo import Memo
+from .mixture import Mixture
+from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, resolve_media
+from .sources import load_rows, row_files
+
+# qwen-vl-utils reads this once, at import: the same frames in every process, whatever other decoders are installed.
+os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
+
+logger = logging.getLogger(__name__)
+
+_SETTINGS = {"weights": None, "seed": 0, "length": None, "skipped_rows": None}
+_DECODED = Memo(capacity=2 << 30)
+_PROCESSED = Memo(capacity=2 << 30)
+
+
+class MixtureDataset(RLHFDataset):
+    """Row files, one a task, as the training stream of a `Mixture`; validation files in plain order.
+
+    The stream is a function of the position alone, so verl's dataloader state (the position) resumes it exactly; the
+    dataset adds only the mixture's identity to that state, to refuse a checkpoint of another mixture.
+
+    Args:
+        data_files: a folder of row files, or a list of row files and folders. When equal to `config.train_files`, the
+            dataset is the stream.
+        config: verl's `data` block, with `mixture`:
+            weights: share by task; null weighs the tasks equally.
+            seed: key of the shuffles.
+            length: prompts in the whole run, at least steps x train_batch_size; prompts prefetched beyond the last step
+                count too.
+            skipped_rows: folder for `skipped_rows.jsonl`, the list of rows whose media did not decode; null only logs.
+        max_samples: of validation files, use this many rows, evenly over the tasks; -1 for all.
+
+    Raises:
+        RowError: a row is broken, or too many media files are missing.
+        ValueError: a setting of `data` contradicts the stream.
+    """
+
+    def __init__(self, data_files, tokenizer, config, processor=None, max_samples: int = -1):
+        self.settings = _settings(config)
+        self.training = data_files == config.get("train_files")
+        if self.training:
+            _refuse_contradictions(config, self.settings, max_samples)
+        super().__init__(row_files(data_files), tokenizer, config, processor, max_samples)
+
+    def _read_files_and_tokenize(self) -> None:
+        rows = load_rows(self.data_files)
+        self.dataframe = datasets.Dataset(pa.Table.from_pylist(rows, RL_SCHEMA))
+        source = np.array([row["data_source"] for row in rows])
+        self.rows_of = {task: np.flatnonzero(source == task) for task in TASKS if task in source}
+        self.order = np.arange(len(rows))
+        if self.training:
+            sizes = {task: len(of_task) for task, of_task in self.rows_of.items()}
+            self.mixture = Mixture(sizes, self.settings["weights"], self.settings["seed"])
+        elif 0 < self.max_samples < len(rows):
+            rank = np.empty(len(rows), np.int64)
+            for of_task in self.rows_of.values():
+                rank[of_task] = np.arange(len(of_task))
+            self.order = np.sort(np.argsort(rank, kind="stable")[: self.max_samples])
+
+    def __len__(self) -> int:
+        return self.settings["length"] if self.training else len(self.order)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        if not self.training:
+            index = self.order[position]
+            task = self.dataframe[int(index)]["data_source"]
+            return super().__getitem__(self._usable(task, int(np.searchsorted(self.rows_of[task], index))))
+        task, row, epoch = self.mixture.locate(position)
+        item = super().__getitem__(self._usable(task, row))
+        item["extra_info"].update(position=position, epoch=epoch)
+        return item
+
+    def _usable(self, task: str, row: int) -> int:
+        """Index of the first row of the task, from `row` on and around, whose media decode."""
+        of_task = self.rows_of[task]
+        for index in np.roll(of_task, -row).tolist():
+            error = self._media_error(index)
+            if error is None:
+                return index
+            self._list_skipped(index, error)
+        raise RowError(f"none of the {len(of_task)} rows of {task} has media that decode; the last failed with {error}")
+
+    def _media_error(self, index: int) -> str | None:
+        row = self.dataframe[index]
+        local = ((item[kind], kind) for kind in MEDIA_OPTIONS for item in row[kind + "s"] if "://" not in item[kind])
+        return next(filter(None, (decode_error(path, kind) for path, kind in local)), None)
+
+    def _list_skipped(self, index: int, error: str) -> None:
+        row = self.dataframe[index]
+        line = {
+            "task": row["data_source"],
+            "index": row["extra_info"]["index"],
+            "id": row["extra_info"]["id"],
+            "error": error,
+        }
+        text = json.dumps(line) + "\n"
+        logger.warning("skipped a row, the next of its task stands in: %s", text.strip())
+        if self.settings["skipped_rows"] is None:
+            return
+        listing = Path(self.settings["skipped_rows"]) / "skipped_rows.jsonl"
+        listing.parent.mkdir(parents=True, exist_ok=True)
+        if not listing.exists() or text not in listing.read_text():
+            with listing.open("a") as file:
+                file.write(text)
+
+    def _build_messages(self, example: dict, key: str) -> list[dict]:
+        example.update(resolve_media(example, ""))
+        return super()._build_messages(example, key)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The mixture's identity, which verl's dataloader keeps beside its position; nothing that changes."""
+        return dict(self.mixture.identity) if self.training else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another mixture (`MixtureMismatch`)."""
+        if self.training:
+            self.mixture.check(state)
+
+    @classmethod
+    async def process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
+        """verl's decoding (images, videos with metadata, audios), once for all rollouts of a prompt."""
+        share_processor_output()
+        decode = partial(cls._process_multi_modal_info, messages, image_patch_size=image_patch_size, config=config)
+        run = partial(asyncio.get_running_loop().run_in_executor, None)
+        key = _media_key(messages)
+        if key is None:
+            return await run(decode)
+        images, videos, audios = await asyncio.shield(
+            asyncio.wrap_future(_DECODED.begin((key, image_patch_size), decode, run))
+        )
+        return images and list(images), videos and [(frames, dict(metadata)) for frames, metadata in videos], audios
+
+    @classmethod
+    async def process_vision_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
+        """Images and videos of `process_multi_modal_info`."""
+        images, videos, _ = await cls.process_multi_modal_info(messages, image_patch_size, config)
+        return images, videos
+
+
+@cache
+def share_processor_output() -> None:
+    """Let the rollouts of a prompt share the pixel tensors that verl's agent loop computes after every rollout.
+
+    `AgentLoopWorker._compute_multi_modal_inputs` runs the processor twice for each rollout, though its result depends on
+    the media alone (it decodes the ids without special tokens and drops the text's share). verl has no setting for it
+    and the V1 trainers fix the worker's class, so the method is wrapped, in the processes that decode media only.
+    """
+    from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+
+    compute = AgentLoopWorker._compute_multi_modal_inputs
+
+    def shared(self, output, input_ids):
+        media = output.multi_modal_data or {}
+        images, videos = media.get("images") or [], media.get("videos") or []
+        if media.get("audios") or not (images or videos):
+            return compute(self, output, input_ids)
+        parts = [*images, *(frames for frames, _ in videos)]
+        # The value holds the parts, so that no other object can take their ids while the entry lives.
+        entry = _PROCESSED.begin(tuple(map(id, parts)), lambda: (compute(self, output, input_ids), parts))
+        return dict(entry.result()[0])
+
+    AgentLoopWorker._compute_multi_modal_inputs = shared
+
+
+def _media_key(messages: list[dict]) -> str | None:
+    """What decides the decoded media: the media parts of the messages; None when they are not plain paths and numbers."""
+    parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
+    media = [part for part in parts if part.get("type") != "text"]
+    try:
+        return json.dumps(media, sort_keys=True)
+    except TypeError:
+        return None
+
+
+def _settings(config) -> dict[str, Any]:
+    given = dict(config.get("mixture") or {})
+    unknown = set(given) - set(_SETTINGS)
+    if unknown:
+        raise ValueError(f"data.mixture.{sorted(unknown)[0]} is unknown; data.mixture takes {', '.join(_SETTINGS)}")
+    return {**_SETTINGS, **given}
+
+
+def _refuse_contradictions(config, settings: dict[str, Any], max_samples: int) -> None:
+    length = settings["length"]
+    if not isinstance(length, int) or length < 1:
+        raise ValueError(
+            f"data.mixture.length is {length!r}; set it to the prompts of the run, steps x train_batch_size"
+        )
+    if config.get("shuffle", False):
+        raise ValueError("data.shuffle is True, which would undo the interleaving; set data.shuffle=False")
+    if config.get("filter_overlong_prompts", False):
+        raise ValueError(
+            "data.filter_overlong_prompts would decode all media; set it to False and bound fps and pixels"
+        )
+    if max_samples > 0:
+        raise ValueError(f"data.train_max_samples is {max_samples}; the stream's length is data.mixture.length, set -1")
+    if config.get("train_files") == config.get("val_files"):
+        raise ValueError("data.val_files equals data.train_files; validate on held-out rows")
