@@ -145,6 +145,11 @@ class PlatformCPU(PlatformBase):
     def ray_noset_envvars(self):
         return []
 
+    def rollout_env_vars(self):
+        """What vLLM's CPU build needs beside a trainer: a small cache, and no cores taken for itself."""
+        defaults = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
     def is_ipc_supported(self):
         return False  # weights then go to the rollouts through shared memory
 

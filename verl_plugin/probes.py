@@ -1,0 +1,69 @@
+"""Questions that only a fresh process can answer: `python -m sv6d.verl_plugin.probes verl|ray|vllm` prints one JSON line.
+
+A probe says `loaded` (the entry point did it, not an import by hand), `problems`, and the state of its mends.
+"""
+
+import json
+import sys
+
+
+def probe_verl() -> dict:
+    """Whether `import verl` alone brings the plug-in, and what it registered."""
+    import verl  # noqa: F401
+
+    if "sv6d.verl_plugin.verl" not in sys.modules:
+        return {"loaded": False, "problems": ["`import verl` did not load the entry point sv6d (VERL_USE_EXTERNAL_PLUGINS?)"]}
+    from . import mends
+    from . import verl as plugin
+
+    states = mends.settle("verl")
+    from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
+    from verl.plugin.platform import get_platform
+    from verl.trainer.ppo.v1 import get_trainer_cls
+    from verl.workers.engine.base import EngineRegistry
+
+    problems = list(plugin.PROBLEMS)
+    questions = {
+        "reward manager sv6d": lambda: get_reward_manager_cls("sv6d"),
+        "trainer sv6d_colocate_async": lambda: get_trainer_cls("sv6d_colocate_async"),
+        "engine fsdp2": lambda: EngineRegistry.get_engine_cls("language_model", "fsdp2"),
+    }
+    registered = {}
+    for what, ask in questions.items():
+        try:
+            registered[what] = ask().__name__
+        except Exception as error:
+            problems.append(f"{what}: {type(error).__name__}: {error}")
+    platform = get_platform().device_name
+    return {"loaded": True, "problems": problems, "mends": states, "registered": registered, "platform": platform}
+
+
+def probe_ray() -> dict:
+    """The same question inside a worker of a private one-core Ray."""
+    import ray
+
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        return ray.get(ray.remote(probe_verl).remote())
+    finally:
+        ray.shutdown()
+
+
+def probe_vllm() -> dict:
+    """Whether vLLM's plug-in loading calls ours."""
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    if "sv6d.verl_plugin.vllm" not in sys.modules:
+        return {"loaded": False, "problems": ["vLLM did not load the entry point sv6d (VLLM_PLUGINS?)"]}
+    from . import mends
+
+    states = mends.settle("vllm")
+    problems = [f"{name}: {state}" for name, state in states.items() if state.startswith(("failed", "not loaded"))]
+    return {"loaded": True, "problems": problems, "mends": states}
+
+
+PROBES = {"verl": probe_verl, "ray": probe_ray, "vllm": probe_vllm}
+
+if __name__ == "__main__":
+    print(json.dumps(PROBES[sys.argv[1]]()))
