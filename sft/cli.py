@@ -1,0 +1,141 @@
+"""`sv6d sft`: compose a recipe, check what can be checked in a second, and train with verl's SFT trainer (section 5.1)."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from ..recipes import supervise
+from ..recipes.compose import RecipeError, check_inputs, compose
+from .rows import count_rows
+
+
+def train(config: DictConfig, console: Console | None = None) -> None:
+    """Train in child processes, one a rank, until the run is complete; an interrupted run continues from its last checkpoint.
+
+    Leaves in `sv6d.run_dir`: `config.yaml` (everything resolved), `train.log`, `metrics.jsonl`, `skipped_rows.jsonl` (only if a
+    row had to be skipped), `checkpoints/global_step_<n>/huggingface`.
+
+    Raises:
+        RecipeError: the model, the rows or the GPUs are not there, or the batch does not divide over the ranks.
+        JobFailed: the training process failed; the message holds the end of its log.
+    """
+    console = console or Console()
+    check_inputs("sft", config)
+    check_ranks(config)
+    plan_steps(config)
+    run_dir = Path(config.sv6d.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
+    supervise.run(
+        launch_command(config, run_dir / "config.yaml"),
+        title="SFT",
+        environment={
+            **config.sv6d.env,
+            "VERL_FILE_LOGGER_PATH": str(run_dir / "metrics.jsonl"),
+            "TQDM_DISABLE": "1",  # its bars would fill the log
+        },
+        log=run_dir / "train.log",
+        metrics=run_dir / "metrics.jsonl",
+        total_steps=config.trainer.total_training_steps,
+        describe=describe_step,
+        console=console,
+    )
+    report_skipped(Path(config.data.mixture.skipped_rows) / "skipped_rows.jsonl", console)
+
+
+def plan_steps(config: DictConfig) -> None:
+    """Fix the run's length as one long pass over the mixture, which resumes exactly at any step.
+
+    verl's own epochs repeat one order and lose their place when a run is cut at an epoch's end. So `total_epochs` becomes
+    steps here, as does a `save_freq` or `test_freq` of "after_each_epoch".
+    """
+    batch = config.data.train_batch_size
+    epoch = max(1, count_rows(config.data.train_files) // batch)
+    steps = config.trainer.total_training_steps or epoch * config.trainer.total_epochs
+    config.data.mixture.length = steps * batch
+    config.trainer.total_training_steps = steps
+    config.trainer.total_epochs = 1
+    for key in ("save_freq", "test_freq"):
+        if config.trainer[key] == "after_each_epoch":
+            config.trainer[key] = epoch
+
+
+def check_ranks(config: DictConfig) -> None:
+    """Refuse what verl would round down in silence or wait for: an uneven batch, GPUs that are not there, several nodes."""
+    ranks, batch = config.trainer.n_gpus_per_node, config.data.train_batch_size
+    if config.trainer.nnodes > 1:
+        raise RecipeError(
+            f"trainer.nnodes={config.trainer.nnodes}: `sv6d sft` starts the ranks of one node. Prepare with `--cfg > config.yaml`, "
+            f"then on each node: torchrun --nnodes={config.trainer.nnodes} --nproc-per-node={ranks} --rdzv-backend=c10d "
+            f"--rdzv-endpoint=HOST:29500 -m sv6d.sft.train config.yaml"
+        )
+    if batch % ranks:
+        raise RecipeError(
+            f"data.train_batch_size={batch} does not divide over trainer.n_gpus_per_node={ranks} ranks; "
+            f"take {batch - batch % ranks or ranks} or {batch - batch % ranks + ranks}"
+        )
+    if config.trainer.device == "cuda":
+        import torch
+
+        found = torch.cuda.device_count()
+        if ranks > found:
+            raise RecipeError(
+                f"the recipe asks for {ranks} GPUs (trainer.n_gpus_per_node) and this machine has {found}. "
+                f"Set trainer.n_gpus_per_node={found or 1}, or take a recipe for the CPU (cpu_demo)."
+            )
+
+
+def launch_command(config: DictConfig, path: Path) -> list[str]:
+    """The command that starts one training process a rank on this node."""
+    ranks = config.trainer.n_gpus_per_node
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    return [*torchrun, "-m", "sv6d.sft.train", str(path)]
+
+
+def describe_step(step: int, data: dict) -> str | None:
+    """A training step's line, or a validation's; None for an entry with neither."""
+    if "val/loss" in data:
+        return f"step {step:4d}   held-out loss {data['val/loss']:.4f}"
+    if "train/loss" not in data:
+        return None
+    return (
+        f"step {step:4d}   loss {data['train/loss']:.4f}   lr {data['train/lr']:.2e}   "
+        f"gradient {data['train/grad_norm']:.2f}   tokens {data['train/global_tokens']:,.0f}"
+    )
+
+
+def report_skipped(path: Path, console: Console, limit: int = 10) -> None:
+    """Say how many rows were skipped, by task, and list the first ones."""
+    if not path.exists():
+        return
+    rows = {(row["task"], row["index"]): row for row in map(json.loads, path.read_text().splitlines())}
+    by_task = Counter(task for task, _ in rows)
+    counts = ", ".join(f"{count} of {task}" for task, count in by_task.most_common())
+    console.print(f"[yellow]{len(rows)} rows were skipped[/] ({counts}); all of them: {path}", highlight=False)
+    for row in list(rows.values())[:limit]:
+        console.print(f"  {row['task']} row {row['index']} (id {row['id']!r}): {row['error']}", highlight=False)
+
+
+@click.command(name="sft", short_help="Supervised warm start (report, section 5.1).")
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1)
+@click.option("--cfg", is_flag=True, help="Print the composed configuration and stop.")
+def command(recipe: str, overrides: tuple[str, ...], cfg: bool):
+    """Warm up a model: RECIPE is a name from recipes/sft (cpu_demo, leum_8b) or a YAML of your own; OVERRIDES are Hydra's.
+
+    \b
+      sv6d sft leum_8b sv6d.data=data sv6d.model=Qwen/Qwen3-VL-8B-Instruct sv6d.run_dir=runs/leum_sft
+      sv6d sft cpu_demo --cfg sv6d.data=D sv6d.model=M sv6d.run_dir=R
+
+    The same command again continues an interrupted run from its last checkpoint.
+    """
+    config = compose("sft", recipe, list(overrides))
+    if cfg:
+        click.echo(OmegaConf.to_yaml(config, resolve=True))
+        return
+    train(config)

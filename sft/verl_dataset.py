@@ -1,0 +1,172 @@
+"""The warm start's dataset for verl's SFT trainer: rows of all tasks in the mixture's order, with the prompt of RL (5.1).
+
+`data.custom_cls.path=pkg://sv6d.sft.verl_dataset data.custom_cls.name=SFTDataset`, with `data.mixture: {weights, seed, length}`.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch.utils.data import Dataset
+
+from ..data_mixers.mixture import Mixture
+from ..data_mixers.rows import RowError
+from .prompt import Prompter
+from .rows import Row, rows_by_task, spread
+
+logger = logging.getLogger(__name__)
+
+
+class SFTDataset(Dataset):
+    """Prompt and answer of each row as verl's SFT trainer wants them.
+
+    The training set is indexed by position in the mixture, over `data.mixture.length` positions (one pass over the rows by
+    default); any other set keeps the order of its files. A row that does not decode, or is longer than `data.max_length`
+    tokens, is replaced by its task's next row: it is logged, and listed in `data.mixture.skipped_rows` if that folder is set.
+
+    Args:
+        parquet_files: a folder, a file, or a list of files, of SFT rows (`data_mixers.rows.to_sft_row`).
+        tokenizer, processor: as verl loads them.
+        config: verl's `data` block with ours in it: `cache_gb`, and `mixture` as in `data_mixers.verl_dataset`.
+        max_samples: rows to keep in all, spread evenly over the tasks; -1 keeps every row.
+
+    Raises:
+        RowError: a row is broken or has no answer.
+        ValueError: the chat template does not end a turn with the tokenizer's end token.
+    """
+
+    def __init__(self, parquet_files, tokenizer, config: DictConfig, processor=None, max_samples: int = -1):
+        self.tokenizer = tokenizer
+        self.max_length = config.max_length
+        self.prompter = Prompter(tokenizer, processor, config)
+        self.rows = spread(rows_by_task(parquet_files), max_samples)
+        self.mixture = mixture_of(self.rows, config) if parquet_files == config.train_files else None
+        self.order = [(task, row) for task in self.rows for row in range(len(self.rows[task]))]
+        settings = config.get("mixture", {})
+        self.length = (self.mixture and settings.get("length")) or len(self.order)
+        self.skipped = SkippedRows(settings.get("skipped_rows"))
+        self.cache = Cache(config.get("cache_gb", 2.0) * 1e9)
+        check_end_of_turn(tokenizer, config)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """`input_ids`, `loss_mask` (n,), `position_ids` (4, n) or (n,), `multi_modal_inputs` (empty for text)."""
+        task, row = self.mixture.locate(position)[:2] if self.mixture else self.order[position]
+        rows = self.rows[task]
+        for attempt in range(len(rows)):
+            item = self._item(task, (row + attempt) % len(rows))
+            if item is not None:
+                return item
+        raise RowError(f"{task}: not one of its {len(rows)} rows can be used. {self.skipped.reasons(task)}")
+
+    def _item(self, task: str, index: int) -> dict[str, Any] | None:
+        """One row's tensors, remembered; None for a row that cannot be used."""
+        key = (task, index)
+        if key in self.skipped:
+            return None
+        item = self.cache.get(key)
+        if item is None:
+            row = self.rows[task][index]
+            try:
+                item = self.encode(row)
+            except (
+                Exception
+            ) as error:  # whatever a decoder, a processor or a malformed row raises costs one row, not the run
+                self.skipped.add(key, row, f"{type(error).__name__}: {error}")
+                return None
+            self.cache.put(key, item)
+        return {**item, "multi_modal_inputs": dict(item["multi_modal_inputs"])}
+
+    def encode(self, row: Row) -> dict[str, Any]:
+        """A row's tensors; the loss counts the answer and the token that ends it.
+
+        Raises:
+            RowError: more than `data.max_length` tokens. Decoders raise what they like.
+        """
+        prompt, features = self.prompter.prompt(row)
+        answer = self.tokenizer(row["messages"][-1]["content"], add_special_tokens=False).input_ids
+        ids = torch.tensor([*prompt, *answer, self.tokenizer.eos_token_id])
+        if len(ids) > self.max_length:
+            raise RowError(
+                f"{len(ids)} tokens are more than data.max_length={self.max_length}; raise it or lower the row's pixels"
+            )
+        loss_mask = torch.ones_like(ids)
+        loss_mask[: len(prompt)] = 0
+        positions = self.prompter.positions(ids, features)
+        return {"input_ids": ids, "position_ids": positions, "loss_mask": loss_mask, "multi_modal_inputs": features}
+
+
+class Cache:
+    """Tensors of rows up to a number of bytes. What came first stays: with a cyclic order, evicting would lose every hit."""
+
+    def __init__(self, capacity: float):
+        self.capacity, self.used, self._items = capacity, 0, {}
+
+    def get(self, key):
+        return self._items.get(key)
+
+    def put(self, key, item: dict[str, Any]) -> None:
+        size = sum(
+            value.nbytes for value in (*item.values(), *item["multi_modal_inputs"].values()) if torch.is_tensor(value)
+        )
+        if self.used + size <= self.capacity:
+            self._items[key] = item
+            self.used += size
+
+
+class SkippedRows:
+    """The rows that could not be used, with the reason: logged once each, and listed in `<folder>/skipped_rows.jsonl`."""
+
+    def __init__(self, folder: str | os.PathLike | None):
+        self.path = Path(folder) / "skipped_rows.jsonl" if folder else None
+        self._reason: dict[tuple[str, int], str] = {}
+
+    def __contains__(self, key: tuple[str, int]) -> bool:
+        return key in self._reason
+
+    def __len__(self) -> int:
+        return len(self._reason)
+
+    def add(self, key: tuple[str, int], row: Row, reason: str) -> None:
+        task, index = key
+        self._reason[key] = reason
+        info = row.get("extra_info") or {}
+        logger.warning(
+            "skipped row %d of %s (id %r): %s; its task's next row takes its place", index, task, info.get("id"), reason
+        )
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:  # one short write a line: ranks and workers share the file
+                file.write(json.dumps({"task": task, "index": index, "id": info.get("id"), "error": reason}) + "\n")
+
+    def reasons(self, task: str, limit: int = 3) -> str:
+        return "; ".join([f"row {row}: {reason}" for (of, row), reason in self._reason.items() if of == task][:limit])
+
+
+def mixture_of(rows: dict[str, list], config: DictConfig) -> Mixture:
+    settings = config.get("mixture", {})
+    weights = settings.get("weights")
+    return Mixture(
+        {task: len(own) for task, own in rows.items()}, dict(weights) if weights else None, settings.get("seed", 0)
+    )
+
+
+def check_end_of_turn(tokenizer, config: DictConfig) -> None:
+    """The token that ends an answer must be the one that the chat template ends a turn with, else the policy never stops.
+
+    Raises:
+        ValueError: it is not.
+    """
+    turn = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    text = tokenizer.apply_chat_template(turn, tokenize=False, **config.get("apply_chat_template_kwargs", {}))
+    if not text.rstrip().endswith(tokenizer.eos_token):
+        raise ValueError(
+            f"the chat template ends a turn with {text.rstrip()[-12:]!r}, the tokenizer's end token is {tokenizer.eos_token!r}; "
+            f"set eos_token in the model's tokenizer_config.json to the one that the template writes"
+        )
