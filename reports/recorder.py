@@ -87,8 +87,8 @@ def read_dropped(directory: Path) -> dict[str, Any]:
 def set_metrics_aside(directory: str | Path) -> None:
     """Call before verl starts in this folder: its file logger empties `metrics.jsonl`, also when it resumes.
 
-    The earlier lines stay as `metrics-0001.jsonl`, `metrics-0002.jsonl`, ...; `load_run` reads them all. A `Recorder` that
-    begins at step 0 removes them, as it removes the parts of the run that was there before.
+    The earlier lines stay as `metrics-0001.jsonl`, `metrics-0002.jsonl`, ...; `load_run` reads them all. A
+    `Recorder` that begins at step 0 removes them, as it removes the parts of the run that was there before.
     """
     directory = Path(directory)
     path = directory / METRICS
