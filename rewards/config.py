@@ -1,0 +1,146 @@
+"""Every number of the rewards in one validated place (Table 4, eq. 5-10); the defaults are the report's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from math import fsum, isfinite
+from typing import Any, Literal, get_args, get_type_hints
+
+from ..schema.taxonomy_file import near_names
+
+Mode = Literal["table4", "table4_matched", "literal"]
+
+
+class RewardConfigError(ValueError):
+    """A reward setting is unknown or out of range; the message names it, its value and the mend."""
+
+
+@dataclass(frozen=True)
+class GroundingWeights:
+    """Table 4, temporal grounding: 0.2 Format + 0.4 IoU + 0.4 Label. They sum to 1."""
+
+    format: float = 0.2
+    iou: float = 0.4
+    label: float = 0.4
+
+
+@dataclass(frozen=True)
+class LocalizationWeights:
+    """Table 4, temporal action localization: 0.2 Format + 0.8 IoU. They sum to 1."""
+
+    format: float = 0.2
+    iou: float = 0.8
+
+
+@dataclass(frozen=True)
+class ReasoningWeights:
+    """Table 4, chain of thought: 0.3 Format + 0.7 Judge. They sum to 1."""
+
+    format: float = 0.3
+    judge: float = 0.7
+
+
+@dataclass(frozen=True)
+class Lambdas:
+    """The coefficients of eq. 10 (not printed in the report; equal shares are our reading). They sum to 1."""
+
+    prof: float = 1 / 3
+    comp: float = 1 / 3
+    form: float = 1 / 3
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """All settings of the rewards."""
+
+    mode: Mode = "table4"
+    """How the three terms become a reward.
+    `table4`: the weights of Table 4; IoU and Label are sums over matched pairs / max(N_pred, N_true).
+    `table4_matched`: the weights of Table 4; IoU and Label are 1 - eq. 8 and 1 - eq. 9 as printed (means over matched
+    pairs, cardinality penalty `beta`), which pays a correct answer to one shot of ten 0.82 and more.
+    `literal`: r = 1 - (L_align + L_struct + L_reg) of eq. 5 as printed, unweighted, cut off at 0."""
+    alpha: float = 0.5
+    """Eq. 6: share of IoU in the matching cost of grounding, 0 to 1; at 0.5 the matching maximises the reward itself.
+    Localization has no labels and always matches by IoU alone."""
+    beta: float = 0.5
+    """Eq. 8: penalty for |N_pred - N_true| / max, 0 or more; read in the two modes that follow eq. 8."""
+    overlap_gate: bool = False
+    """Count a label only where its pair overlaps in time (IoU > 0)."""
+    dimension_weights: Mapping[str, float] = field(default_factory=dict)
+    """Eq. 9: w_k by dimension name, above 0; dimensions not named weigh 1. Renormalised over the dimensions that a true
+    segment has."""
+    lambdas: Lambdas = Lambdas()
+    grounding: GroundingWeights = GroundingWeights()
+    localization: LocalizationWeights = LocalizationWeights()
+    chain_of_thought: ReasoningWeights = ReasoningWeights()
+
+    def __post_init__(self):
+        if self.mode not in get_args(Mode):
+            _fail("mode", self.mode, near_names(self.mode, get_args(Mode)))
+        _require_range("alpha", self.alpha, 0.0, 1.0)
+        _require_range("beta", self.beta, 0.0, float("inf"))
+        if not isinstance(self.overlap_gate, bool):
+            _fail("overlap_gate", self.overlap_gate, "use true or false")
+        for name, weight in self.dimension_weights.items():
+            if not _is_number(weight) or not 0.0 < weight < float("inf"):
+                _fail(f"dimension_weights.{name}", weight, "use a number above 0")
+        for group in ("lambdas", "grounding", "localization", "chain_of_thought"):
+            _require_shares(group, getattr(self, group))
+
+    @staticmethod
+    def read(value: "RewardConfig | Mapping[str, Any] | None") -> "RewardConfig":
+        """A config from a mapping (plain or OmegaConf), itself, or None for the defaults.
+
+        Raises:
+            RewardConfigError: names the setting, its value and the mend; an unknown one with near names.
+        """
+        if isinstance(value, RewardConfig):
+            return value
+        return RewardConfig() if value is None else _read(RewardConfig, _plain(value), "")
+
+
+def _plain(value: Any) -> Any:
+    """OmegaConf nodes to plain containers, interpolations resolved."""
+    from omegaconf import DictConfig, OmegaConf
+
+    return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig) else value
+
+
+def _read(kind: type, value: Any, place: str) -> Any:
+    if not isinstance(value, Mapping):
+        _fail(place or "reward config", value, "write a mapping of settings")
+    known = {f.name: f for f in fields(kind)}
+    hints = get_type_hints(kind)
+    settings = {}
+    for key, entry in value.items():
+        where = f"{place}{key}"
+        if key not in known:
+            raise RewardConfigError(f"reward config: unknown setting {where!r}; {near_names(str(key), known)}")
+        if is_dataclass(hints[key]):
+            entry = _read(hints[key], entry, f"{where}.")
+        elif key == "dimension_weights":
+            if not isinstance(entry, Mapping):
+                _fail(where, entry, "write {dimension: weight}")
+            entry = dict(entry)
+        settings[key] = entry
+    return kind(**settings)
+
+
+def _require_shares(group: str, shares: Any) -> None:
+    values = {f.name: getattr(shares, f.name) for f in fields(shares)}
+    for name, value in values.items():
+        _require_range(f"{group}.{name}", value, 0.0, 1.0)
+    if abs(fsum(values.values()) - 1.0) > 1e-6:
+        _fail(group, values, "they must sum to 1")
+
+
+def _require_range(name: str, value: Any, low: float, high: float) -> None:
+    if not _is_number(value) or not low <= value <= high:
+        _fail(name, value, f"use a number from {low:g} to {high:g}" if isfinite(high) else f"use a number >= {low:g}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _fail(name: str, value: Any, mend: str):
+    raise RewardConfigError(f"reward config: {name.rstrip('.')} = {value!r} is wrong; {mend}")

@@ -1,0 +1,40 @@
+"""OCR, regular and handwritten: EditDist of Table 4, read as a similarity: 1 - Levenshtein / length of the longer text.
+
+Over code points, after NFC and stripping; both texts empty is 1; no threshold below which it drops to 0.
+"""
+
+import unicodedata
+
+from rapidfuzz.distance import Levenshtein
+
+from ..schema import Taxonomy
+from ..schema.answer import answer_text
+from ..schema.ground_truth import read_true_text
+from .config import RewardConfig
+
+MAX_EXCESS = 4096
+"""Of an answer, this many characters more than four times the truth are compared; each further one counts as one error,
+as nearly all of them would anyway. It bounds the work."""
+
+
+def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardConfig) -> dict[str, float]:
+    """The components of one response; `score` is the similarity."""
+    truth = read_true_text(ground_truth)
+    answer = answer_text(response)
+    similarity = 0.0 if answer is None else text_similarity(answer, truth)
+    return {"score": similarity, "similarity": similarity}
+
+
+def text_similarity(answer: str, truth: str) -> float:
+    """1 - Levenshtein / max length, in [0, 1]."""
+    truth = _fold(truth)
+    answer = answer.strip()
+    limit = 4 * len(truth) + MAX_EXCESS
+    excess = max(0, len(answer) - limit)
+    answer = _fold(answer[:limit])
+    longer = max(len(answer) + excess, len(truth))
+    return 1.0 - (Levenshtein.distance(answer, truth) + excess) / longer if longer else 1.0
+
+
+def _fold(text: str) -> str:
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()

@@ -1,0 +1,248 @@
+"""Reading a model's answer: the part after the thinking, and the segments in its JSON, with the faults that it holds.
+
+Strict JSON, read leniently one level up: what can be used is used, and each fault fails one of the four checks of
+R_form (section 2.4.3).  No text makes this raise, recurse deeply or take more than linear time.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+MAX_DEPTH = 256
+"""JSON with more than this many `[` and `{` inside each other is unreadable."""
+
+Labels = dict[str, dict[str, str | list[str]]]
+"""dimension -> sub-dimension -> tag, or tags where several apply."""
+
+
+class Span(msgspec.Struct, gc=False):
+    """A time span in seconds."""
+
+    start: float
+    end: float
+
+
+class Segment(Span, gc=False):
+    """A time span with its labels; UNSET where the field is missing or was no object."""
+
+    labels: Labels | msgspec.UnsetType = msgspec.UNSET
+
+
+class Faults(NamedTuple):
+    """The four checks of R_form: True where violated."""
+
+    syntax: bool = False
+    """Nothing could be read as JSON."""
+    fields: bool = False
+    """No `segments`, or a segment without `start`, `end` or the asked `labels` and dimension keys."""
+    timestamps: bool = False
+    """A time that is not finite, is negative, or a start after its end."""
+    types: bool = False
+    """A value of another type than the form has, e.g. a time written as text."""
+
+    @property
+    def share(self) -> float:
+        """R_form in [0, 1]: violated checks / 4."""
+        return sum(self) / 4
+
+
+class SegmentAnswer(NamedTuple):
+    """What a response says, and what is wrong with the way it says it."""
+
+    segments: Sequence[Span]
+    """Those with usable times, 0 <= start <= end; `Segment`s where labels are asked."""
+    labels: Sequence[Labels]
+    """The labels of all segments, also of those without usable times; empty where labels are not asked."""
+    count: int
+    """How many segments the answer lists, usable or not (N_pred)."""
+    stated: bool
+    """Whether the answer holds a list of segments at all, be it an empty one."""
+    faults: Faults
+
+
+UNREADABLE = SegmentAnswer([], [], 0, False, Faults(True, True, True, True))
+
+
+def final_answer(text: str) -> str | None:
+    """What follows the last `</think>`; None when a `<think>` is still open there."""
+    rest = text.rpartition("</think>")[2]
+    return None if "<think>" in rest else rest
+
+
+def answer_text(text: str) -> str | None:
+    """The final answer, without the `<answer>` tags when it has some (the last pair counts)."""
+    rest = final_answer(text)
+    if rest is None:
+        return None
+    _, opened, inner = rest.rpartition("<answer>")
+    return inner.partition("</answer>")[0] if opened else rest
+
+
+def json_text(answer: str) -> str | None:
+    """The answer from where its JSON begins: in the last fenced block that begins with `{` or `[`, else at the first
+    of these characters.  An unterminated last block counts.  None where there is neither.
+    """
+    if "```" in answer:
+        for block in reversed(answer.split("```")[1::2]):
+            if block and (opening := _BLOCK_OPENING.match(block)):
+                return block[opening.end() :]
+    first = _OPENING.search(answer)
+    return answer[first.start() :] if first else None
+
+
+def read_segments(text: str, dimensions: tuple[str, ...] | None) -> SegmentAnswer:
+    """The segments that a response states.
+
+    Args:
+        text: the whole response.
+        dimensions: the dimension keys that each segment must hold under `labels`; None where no labels are asked.
+    """
+    answer = final_answer(text)
+    source = None if answer is None else json_text(answer)
+    if source is None or _too_deep(source):
+        return UNREADABLE
+    decode_list, decode_object = _DECODERS[dimensions is not None]
+    try:
+        segments = decode_list(source) if source[0] == "[" else decode_object(source).segments
+    except (msgspec.MsgspecError, UnicodeEncodeError):  # trailing text, wrong types, numbers beyond msgspec's range
+        return _read_slowly(source, dimensions)
+    usable = [s for s in segments if 0.0 <= s.start <= s.end]
+    labels = [] if dimensions is None else [s.labels for s in segments if s.labels is not msgspec.UNSET]
+    missing = dimensions is not None and (
+        len(labels) < len(segments) or any(key not in entry for entry in labels for key in dimensions)
+    )
+    faults = Faults(fields=missing, timestamps=len(usable) < len(segments))
+    return SegmentAnswer(usable, labels, len(segments), True, faults)
+
+
+def _read_slowly(source: str, dimensions: tuple[str, ...] | None) -> SegmentAnswer:
+    """The same for any JSON, whatever its types and whatever trails it."""
+    try:
+        value, _ = _JSON.raw_decode(source)
+    except (ValueError, RecursionError):
+        return UNREADABLE
+    if isinstance(value, dict):
+        if "segments" not in value:
+            return SegmentAnswer([], [], 0, False, Faults(fields=True))
+        value = value["segments"]
+    if not isinstance(value, list):
+        return SegmentAnswer([], [], 0, False, Faults(types=True))
+    faults = _FaultList()
+    segments, all_labels = [], []
+    for item in value:
+        if not isinstance(item, dict):
+            faults.types = True
+            continue
+        labels = msgspec.UNSET if dimensions is None else _read_labels(item, dimensions, faults)
+        if labels is not msgspec.UNSET:
+            all_labels.append(labels)
+        start, end = _read_time(item, "start", faults), _read_time(item, "end", faults)
+        if start is None or end is None:
+            continue
+        if start <= end:
+            segments.append(Segment(start, end, labels))
+        else:
+            faults.timestamps = True
+    return SegmentAnswer(segments, all_labels, len(value), True, faults.frozen())
+
+
+class _FaultList:
+    """Faults while they are being collected."""
+
+    fields = timestamps = types = False
+
+    def frozen(self) -> Faults:
+        return Faults(False, self.fields, self.timestamps, self.types)
+
+
+def _read_time(item: dict[str, Any], key: str, faults: _FaultList) -> float | None:
+    """A usable time, finite and >= 0, from a number or a text; None otherwise."""
+    if key not in item:
+        faults.fields = True
+        return None
+    value = item[key]
+    if not isinstance(value, float):  # every JSON number was read as a float
+        faults.types = True
+        value = parse_time(value) if isinstance(value, str) else None
+    if value is not None and not 0.0 <= value < float("inf"):
+        faults.timestamps = True
+        return None
+    return value
+
+
+def _read_labels(item: dict[str, Any], dimensions: tuple[str, ...], faults: _FaultList) -> Labels | msgspec.UnsetType:
+    """The well-typed part of a segment's labels."""
+    if "labels" not in item:
+        faults.fields = True
+        return msgspec.UNSET
+    if not isinstance(item["labels"], dict):
+        faults.types = True
+        return msgspec.UNSET
+    if any(key not in item["labels"] for key in dimensions):
+        faults.fields = True
+    labels: Labels = {}
+    for dimension, subs in item["labels"].items():
+        if not isinstance(subs, dict):
+            faults.types = True
+            continue
+        kept = labels[dimension] = {}
+        for sub, tags in subs.items():
+            if isinstance(tags, str):
+                kept[sub] = tags
+            elif isinstance(tags, list):
+                kept[sub] = [tag for tag in tags if isinstance(tag, str)]
+                faults.types |= len(kept[sub]) < len(tags)
+            else:
+                faults.types = True
+    return labels
+
+
+def parse_time(text: str) -> float | None:
+    """Seconds from a number (`5`, `2.5`) or clock time (`MM:SS.f`, `HH:MM:SS.f`) in a text; None for anything else."""
+    text = text.strip() if len(text) <= 64 else ""
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    clock = _CLOCK.fullmatch(text)
+    if not clock:
+        return None
+    hours, minutes, plain_minutes, seconds = clock.groups()
+    return int(hours or 0) * 3600 + int(minutes or plain_minutes) * 60 + float(seconds)
+
+
+def _too_deep(source: str) -> bool:
+    """Whether brackets outside strings nest deeper than MAX_DEPTH; counting them all settles most answers."""
+    if source.count("{") + source.count("[") <= MAX_DEPTH:
+        return False
+    brackets = np.frombuffer(_STRING.sub("", source).encode("utf-8", "replace"), np.uint8)
+    return int(np.cumsum(_BRACKETS[brackets], dtype=np.int32).max(initial=0)) > MAX_DEPTH
+
+
+def _no_constant(name: str):
+    raise ValueError(f"{name} is not JSON")
+
+
+class _Spans(msgspec.Struct, gc=False):
+    segments: list[Span]
+
+
+class _Segments(msgspec.Struct, gc=False):
+    segments: list[Segment]
+
+
+_DECODERS = tuple(
+    (msgspec.json.Decoder(list[one]).decode, msgspec.json.Decoder(many).decode)
+    for one, many in ((Span, _Spans), (Segment, _Segments))
+)
+_JSON = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)  # 1e999 and 400 digits become infinity
+_OPENING = re.compile(r"[{\[]")
+_BLOCK_OPENING = re.compile(r"[\w+-]*+\s*+(?=[{\[])")  # an info string such as `json`, then the JSON
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|$)', re.DOTALL)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d+):([0-5]?\d)|(\d+)):([0-5]\d(?:\.\d+)?)", re.ASCII)
+_BRACKETS = np.zeros(256, np.int8)
+_BRACKETS[[ord("{"), ord("[")]] = 1
+_BRACKETS[[ord("}"), ord("]")]] = -1
