@@ -15,6 +15,7 @@ import click
 
 STEP = re.compile(r"global_step_(\d+)$")
 TRACKER = "latest_checkpointed_iteration.txt"
+"""verl writes a step here once its checkpoint is whole."""
 
 
 class AverageError(click.ClickException):
@@ -39,7 +40,7 @@ def last_checkpoints(run: Path, count: int) -> list[Path]:
     """
     run = run / "checkpoints" if (run / "checkpoints").is_dir() else run
     steps = {int(match.group(1)): path for path in run.iterdir() if (match := STEP.search(path.name))}
-    if (run / TRACKER).is_file():  # written after a checkpoint is whole: what lies beyond it was cut short
+    if (run / TRACKER).is_file():  # what lies beyond it was cut short
         steps = {step: path for step, path in steps.items() if step <= int((run / TRACKER).read_text())}
     if len(steps) < count:
         found = ", ".join(f"global_step_{step}" for step in sorted(steps)) or "none"

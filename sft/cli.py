@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..recipes import supervise
 from ..recipes.compose import RecipeError, check_inputs, compose
+from .checkpoints import TRACKER
 from .rows import count_rows
 
 
@@ -29,6 +30,12 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     check_ranks(config)
     plan_steps(config)
     run_dir = Path(config.sv6d.run_dir)
+    done, steps = steps_done(config), config.trainer.total_training_steps
+    if done >= steps:
+        console.print(f"SFT: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
+        return
+    if done:
+        console.print(f"SFT: continuing {run_dir} after step {done} of {steps}", highlight=False)
     run_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
     supervise.run(
@@ -41,7 +48,7 @@ def train(config: DictConfig, console: Console | None = None) -> None:
         },
         log=run_dir / "train.log",
         metrics=run_dir / "metrics.jsonl",
-        total_steps=config.trainer.total_training_steps,
+        total_steps=steps,
         describe=describe_step,
         console=console,
     )
@@ -63,6 +70,12 @@ def plan_steps(config: DictConfig) -> None:
     for key in ("save_freq", "test_freq"):
         if config.trainer[key] == "after_each_epoch":
             config.trainer[key] = epoch
+
+
+def steps_done(config: DictConfig) -> int:
+    """The step from which verl will continue: that of the last complete checkpoint, 0 for a new run."""
+    tracker = Path(config.trainer.default_local_dir) / TRACKER
+    return int(tracker.read_text()) if config.trainer.resume_mode == "auto" and tracker.is_file() else 0
 
 
 def check_ranks(config: DictConfig) -> None:

@@ -1,0 +1,162 @@
+"""SFTDataset: what a training item holds, in which order items come, and what happens to rows that cannot be used."""
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from sv6d.data_mixers.mixture import Mixture
+from sv6d.data_mixers.rows import RowError, write_rows
+from sv6d.sft.verl_dataset import Cache, SFTDataset, check_end_of_turn
+
+
+@pytest.fixture
+def build(data, tokenizer, processor):
+    """Build a dataset over a folder of rows; keyword arguments set keys of the `data` block, dotted keys with `__`."""
+
+    def make(folder=None, max_samples=-1, files=None, **settings):
+        config = OmegaConf.create({"train_files": str(folder or data / "sft"), "max_length": 400, "mixture": {}})
+        for key, value in settings.items():
+            OmegaConf.update(config, key.replace("__", "."), value)
+        return SFTDataset(files or config.train_files, tokenizer, config, processor, max_samples)
+
+    return make
+
+
+def answer(item, tokenizer):
+    return tokenizer.decode(item["input_ids"][item["loss_mask"].bool()])
+
+
+def test_the_loss_counts_the_answer_and_its_end(build, tokenizer, rows):
+    item = build()[0]
+    assert answer(item, tokenizer) in {row["messages"][-1]["content"] + "<|im_end|>" for row in rows}
+    counted = item["loss_mask"].nonzero().flatten()
+    assert counted.tolist() == list(range(counted[0], len(item["input_ids"])))  # one run of tokens, at the end
+    assert tokenizer.decode(item["input_ids"][: counted[0]]).endswith("<|im_start|>assistant\n")
+
+
+def test_positions_have_the_four_rows_of_mrope(build):
+    item = build()[0]
+    assert item["position_ids"].shape == (4, len(item["input_ids"]))
+
+
+def test_items_come_in_the_order_of_the_mixture(build, rows, tokenizer):
+    dataset = build(mixture__length=24, mixture__seed=5)
+    assert len(dataset) == 24
+    tasks = list(dict.fromkeys(row["data_source"] for row in rows))
+    mixture = Mixture(dict.fromkeys(tasks, 4), None, 5)
+    for position in range(24):
+        task, index, _ = mixture.locate(position)
+        expected = [row for row in rows if row["data_source"] == task][index]["messages"][-1]["content"]
+        assert answer(dataset[position], tokenizer) == expected + "<|im_end|>"
+
+
+def test_weights_set_the_shares(build):
+    tasks = {"cut_point_detection": 1, "ocr_regular": 4, "temporal_action_localization": 1}
+    dataset = build(mixture__length=12, mixture__weights=tasks)
+    images = ["pixel_values" in dataset[i]["multi_modal_inputs"] for i in range(12)]
+    assert Counter(images) == {True: 8, False: 4}  # 4 of 6 draws are OCR
+
+
+def test_other_files_keep_their_order(build, data, rows, tokenizer):
+    files = [str(data / "sft" / "ocr_regular.parquet")]
+    dataset = build(files=files, mixture__length=24)
+    assert [answer(dataset[i], tokenizer) for i in range(len(dataset))] == [f"word{i}<|im_end|>" for i in range(4)]
+
+
+def test_max_samples_are_spread_over_the_tasks(build):
+    assert {task: len(own) for task, own in build(max_samples=6).rows.items()} == {
+        "cut_point_detection": 2,
+        "ocr_regular": 2,
+        "temporal_action_localization": 2,
+    }
+
+
+def test_a_batch_of_text_image_and_video_is_collated(build, tokenizer):
+    from verl.utils.dataset.dataset_utils import SFTTensorCollator
+    from verl.utils.model import extract_multi_modal_inputs
+
+    dataset = build()
+    text = dataset.prompter.prompt
+    row = {"prompt": [{"role": "user", "content": "q"}], "images": [], "videos": []}
+    assert text(row)[1] == {}
+    plain = dataset.encode({**row, "messages": [{"role": "assistant", "content": "a"}]})
+    batch = SFTTensorCollator("no_padding")([plain, *(dataset[i] for i in range(3))])
+    media = extract_multi_modal_inputs(batch["multi_modal_inputs"])
+    assert {"pixel_values", "pixel_values_videos"} <= set(media)
+    assert batch["input_ids"].offsets().diff()[0] == len(plain["input_ids"])
+
+
+def test_items_are_decoded_once_while_they_fit(build, monkeypatch):
+    dataset = build()
+    calls = []
+    encode = dataset.encode
+    monkeypatch.setattr(dataset, "encode", lambda row: calls.append(1) or encode(row))
+    first = [dataset[i] for i in range(12)]
+    again = [dataset[i] for i in range(12)]
+    assert len(calls) == 12
+    assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(first, again, strict=True))
+
+
+def test_the_cache_keeps_what_came_first_and_stays_in_its_bound():
+    cache = Cache(capacity=100)
+    for key in range(5):
+        cache.put(key, {"x": torch.zeros(10, dtype=torch.float32), "multi_modal_inputs": {}})  # 40 bytes each
+    assert [key for key in range(5) if cache.get(key)] == [0, 1]
+    assert cache.used == 80
+
+
+def broken(rows, folder, count, text="not a video"):
+    """The cut-point rows in a folder of their own, with the clip of the first `count` replaced by a text file."""
+    clip = folder / "broken.mp4"
+    folder.mkdir(parents=True, exist_ok=True)
+    clip.write_text(text)
+    own = [row for row in rows if row["data_source"] == "cut_point_detection"]
+    for number, row in enumerate(own):
+        videos = [{**row["videos"][0], "video": str(clip)}] if number < count else row["videos"]
+        own[number] = {**row, "videos": videos}
+    write_rows(own, folder / "sft" / "cut_point_detection.parquet")
+    return folder / "sft"
+
+
+def test_a_row_that_does_not_decode_is_replaced_counted_and_listed(build, rows, tmp_path, tokenizer):
+    dataset = build(broken(rows, tmp_path, 1), mixture__length=8, mixture__skipped_rows=str(tmp_path))
+    answers = Counter(answer(dataset[i], tokenizer) for i in range(8))
+    assert sorted(answers.values()) == [2, 2, 4]  # rows 1 to 3 twice, and row 1 for row 0 in both rounds
+    assert len(dataset.skipped) == 1
+    (line,) = (tmp_path / "skipped_rows.jsonl").read_text().splitlines()
+    assert json.loads(line)["task"] == "cut_point_detection" and json.loads(line)["index"] == 0
+
+
+def test_a_task_without_a_usable_row_ends_the_run_with_the_reason(build, rows, tmp_path):
+    dataset = build(broken(rows, tmp_path, 4), mixture__length=4)
+    with pytest.raises(RowError, match="cut_point_detection: not one of its 4 rows"):
+        dataset[0]
+
+
+def test_a_row_that_is_too_long_is_skipped_not_cut(build):
+    long = build(max_length=30, mixture__length=3)
+    lengths = []
+    for position in range(3):
+        if long.mixture.locate(position).task == "ocr_regular":
+            lengths.append(len(long[position]["input_ids"]))
+        else:
+            with pytest.raises(RowError, match=r"more than data.max_length=30"):
+                long[position]
+    assert lengths == [21]
+
+
+def test_a_row_without_an_answer_is_refused(build, rows, tmp_path):
+    write_rows([{**rows[0], "messages": rows[0]["prompt"]}], tmp_path / "bad.parquet")
+    with pytest.raises(RowError, match=r"bad.parquet, row 0: `messages` does not end with an assistant turn"):
+        build(tmp_path)
+
+
+def test_an_end_token_that_the_template_does_not_write_is_refused(tokenizer):
+    class Other:
+        eos_token = "<|endoftext|>"
+        apply_chat_template = tokenizer.apply_chat_template
+
+    with pytest.raises(ValueError, match=r"set eos_token in the model's tokenizer_config.json"):
+        check_end_of_turn(Other(), OmegaConf.create({}))
