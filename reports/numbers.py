@@ -7,15 +7,18 @@ asked for and the one that was trained on; truncation, staleness, failures; the 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..schema import TASKS
 from .runs import ENDS, Run, dynamics, heldout_scores, summary
 
 COMPONENT_MEASURES = ("format", "iou", "label", "similarity", "judge")
 MEASURES = ("reward", "entropy", "length", *COMPONENT_MEASURES, "dead_groups", "truncated", "failed")
+SHOWN = 5  # skipped data rows that are named on the page; the file lists them all
 SAME = 1e-9  # rewards of a group closer than this give no advantage: the group is dead
 
 
@@ -47,8 +50,6 @@ def numbers(run: Run) -> dict[str, Any]:
 
 def task_order(tasks: set[str]) -> list[str]:
     """The 13 tasks in the order of the task table, then tasks that it does not know, by name."""
-    from ..schema import TASKS
-
     known = [task for task in TASKS if task in tasks]
     return known + sorted(tasks - set(known))
 
@@ -173,14 +174,16 @@ def _timing(metrics: pd.DataFrame, steps: list[int]) -> dict[str, list]:
 def _failures(run: Run, rollouts: pd.DataFrame, tasks: list[str]) -> dict[str, Any]:
     """What went wrong, counted: rollouts whose scoring failed, rows the recorder lost, data rows that were skipped."""
     failed = rollouts.groupby("task", observed=True)["failed"].sum()
-    skipped = {key: float(run.metrics[key].max()) for key in run.metrics if "skipped" in key.lower()}
+    skipped = Counter(row.get("task", "") for row in run.skipped)
     return {
         "failed": {task: int(failed.get(task, 0)) for task in tasks},
         "failed_total": int(failed.sum()),
         "truncated_share": float(rollouts["truncated"].mean()) if len(rollouts) else math.nan,
         "dropped_rows": run.dropped["rows"],
         "dropped_reason": run.dropped["last"],
-        "skipped_rows": skipped,
+        "skipped_rows": dict(skipped),
+        "skipped_total": len(run.skipped),
+        "skipped_shown": [f"{row.get('id')}: {row.get('error')}" for row in run.skipped[:SHOWN]],
     }
 
 

@@ -23,6 +23,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..rewards import COMPONENTS
+
 log = logging.getLogger(__name__)
 
 ROLLOUTS = "rollouts"
@@ -39,12 +41,6 @@ def schema() -> pa.Schema:
     `group` is the id of the prompt whose G rollouts are compared, `entropy` the mean over the response's tokens (nats),
     `version_start` and `version_end` the policy versions (training steps) that wrote its first and last token.
     """
-    try:
-        from ..rewards import COMPONENTS
-    except ImportError:  # until the rewards land
-        names = "score format iou label similarity judge r_prof r_comp r_form n_pred n_true failed"
-        COMPONENTS = names.split()
-
     components = [(name, pa.float64()) for name in COMPONENTS if name != "score"]
     return pa.schema(
         [

@@ -6,6 +6,7 @@ first against last, and the held-out scores before and after).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from .recorder import ABOUT, METRICS, ROLLOUTS, part_step, read_dropped
 
+SKIPPED = "skipped_rows.jsonl"
 ENDS = 5  # "first" and "last" are means over this many steps
 _HELDOUT = re.compile(r"val-(?:core|aux)/(?P<task>.+)/(?P<name>reward|score|acc)/mean@\d+")
 _HELDOUT_ORDER = ("reward", "score", "acc")  # verl writes the reward always; the others stand in for foreign runs
@@ -39,6 +41,7 @@ class Run:
         about: facts that the trainer gave the recorder, e.g. `{"mixture": {task: weight}}`.
         missing: sentences on what a whole run has and this one lacks.
         notes: sentences on what was mended or left out while reading.
+        skipped: data rows whose media did not decode, as `skipped_rows.jsonl` lists them (task, index, id, error).
         dropped: rows that the recorder lost, and why last (`{"rows": 0, "last": ""}`).
     """
 
@@ -48,6 +51,7 @@ class Run:
     about: dict[str, Any]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    skipped: tuple[dict[str, Any], ...]
     dropped: dict[str, Any]
 
     @property
@@ -72,7 +76,8 @@ def load_run(path: str | Path) -> Run:
         raise RunError(f"{path}: nothing to report. " + " ".join(missing))
     _note_gaps(rollouts, metrics, notes)
     about = json.loads((path / ABOUT).read_text()) if (path / ABOUT).exists() else {}
-    return Run(path, rollouts, metrics, about, tuple(missing), tuple(notes), read_dropped(path))
+    skipped = _skipped(path / SKIPPED)
+    return Run(path, rollouts, metrics, about, tuple(missing), tuple(notes), skipped, read_dropped(path))
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -195,6 +200,15 @@ def _lines(file: Path, notes: list[str]) -> Iterator[tuple[int, dict[str, float]
             notes.append(f"{file.name}, line {number}: not a whole line of verl's file logger, left out.")
             continue
         yield step, {key: float(value) for key, value in data if isinstance(value, (int, float))}
+
+
+def _skipped(file: Path) -> tuple[dict[str, Any], ...]:
+    """Data rows that the dataset left out; several workers may list the same row, a killed one half a line."""
+    rows = {}
+    for line in file.read_text().splitlines() if file.exists() else []:
+        with contextlib.suppress(ValueError):
+            rows[line] = json.loads(line)
+    return tuple(row for row in rows.values() if isinstance(row, dict))
 
 
 def _note_gaps(rollouts: pd.DataFrame, metrics: pd.DataFrame, notes: list[str]) -> None:
