@@ -42,3 +42,63 @@ def demo(out: Path, per_task: int, sft_per_task: int, heldout_per_task: int, see
     except (DatasetError, MissingFootage) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{made['rows']} rows of {len(made['tasks'])} tasks in {out}")
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def validate(folder: Path):
+    """Check every row of the parquet files below FOLDER: its task, its ground truth, and that its media decode.
+
+    Bad rows are listed with file, row and reason; the exit status is 1 when there is one, or no row at all.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    files = sorted(folder.rglob("*.parquet"))
+    if not files:
+        raise click.ClickException(f"{folder} holds no parquet file; `sv6d data demo --out {folder}` writes some")
+    rows, bad = 0, []
+    for path in track(files, "checking rows", console=Console(stderr=True)):
+        count, found = find_bad_rows(path)
+        rows += count
+        bad += found
+    for line in bad:
+        click.echo(line)
+    click.echo(f"{rows} rows in {len(files)} files, {len(bad)} bad")
+    raise SystemExit(1 if bad or not rows else 0)
+
+
+def find_bad_rows(path: Path) -> tuple[int, list[str]]:
+    """Check the rows of one parquet file. Returns how many it has, and a line `file: row n: reason` for each bad one."""
+    from ..data_mixers.rows import media_paths, read_rows, validate_row
+
+    try:
+        rows = read_rows(path)
+    except Exception as error:  # whatever pyarrow makes of a file that is no parquet, or has other columns
+        return 0, [f"{path}: cannot be read as rows: {error}"]
+    bad = []
+    for number, row in enumerate(rows):
+        try:
+            validate_row(row, path.parent)
+            for medium in media_paths(row):
+                check_media(medium)
+        except Exception as error:  # decoders raise many kinds
+            bad.append(f"{path}: row {number}: {error}")
+    return len(rows), bad
+
+
+def check_media(path: str) -> None:
+    """Decode a film or a still to its end.
+
+    Raises:
+        ValueError: it does not decode, or has no picture.
+    """
+    import av
+
+    try:
+        with av.open(path) as container:
+            frames = sum(1 for _ in container.decode(video=0))
+    except (av.FFmpegError, IndexError) as error:
+        raise ValueError(f"{path} does not decode: {error}") from error
+    if frames == 0:
+        raise ValueError(f"{path} holds no frame")

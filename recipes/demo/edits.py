@@ -4,6 +4,7 @@ Times are frame numbers; positions are pixels (x to the right, y down). A transi
 """
 
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -15,24 +16,25 @@ Color = tuple[int, int, int]
 
 
 # ---- the virtual camera -------------------------------------------------------------------------------------------------
-def reframe(
-    frames: Frames, windows: Window | Sequence[Window], size: int, roll: Sequence[float] | None = None
-) -> Frames:
+def reframe(frames: Frames, windows: Window | Sequence[Window], size: int) -> Frames:
     """What a camera that sees `windows` (one, or one a frame) of each picture shows: (T, size, size, 3).
 
-    Windows that reach over the edge are moved inside; `roll` turns each picture round its window's centre (degrees).
+    Windows that reach over the edge are moved inside.
     """
-    windows = [windows] * len(frames) if isinstance(windows, Window) else windows
+    if isinstance(windows, Window):
+        if frames.strides[0] == 0:  # one still, one window: one picture
+            return reframe(frames[:1], [windows], size).repeat(len(frames), 0)
+        windows = [windows] * len(frames)
     height, width = frames.shape[1:3]
     shown = []
-    for index, (frame, window) in enumerate(zip(frames, windows, strict=True)):
+    for frame, window in zip(frames, windows, strict=True):
         side = min(window.side * height, height, width)
         left = min(max(window.x * width - side / 2, 0), width - side)
         top = min(max(window.y * height - side / 2, 0), height - side)
-        picture = Image.fromarray(frame)
-        if roll is not None:
-            picture = picture.rotate(roll[index], Image.BILINEAR, center=(left + side / 2, top + side / 2))
-        shown.append(np.asarray(picture.resize((size, size), Image.BILINEAR, box=(left, top, left + side, top + side))))
+        x, y = int(left), int(top)
+        part = Image.fromarray(np.ascontiguousarray(frame[y : ceil(top + side), x : ceil(left + side)]))
+        box = (left - x, top - y, left - x + side, top - y + side)
+        shown.append(np.asarray(part.resize((size, size), Image.BILINEAR, box=box, reducing_gap=1.0)))
     return np.stack(shown)
 
 
