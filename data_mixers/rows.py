@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..schema import TASKS, TaskError
+from ..schema import TASKS, TaskError, validate_ground_truth
 
 _MESSAGES = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
 _SIZES = {"min_pixels": pa.int64(), "max_pixels": pa.int64(), "resized_height": pa.int64(), "resized_width": pa.int64()}
@@ -106,7 +106,7 @@ def to_rl_row(example: Example, index: int) -> dict[str, Any]:
     for kind in kinds:
         for option in example.media_options.keys() - set(MEDIA_OPTIONS[kind]):
             options = ", ".join(MEDIA_OPTIONS[kind])
-            raise RowError(f"{where}: media option {option!r} is unknown for a {kind}; there are {options}")
+            raise RowError(f"{where}: media option {option!r} is unknown for {kind}s; there are {options}")
     media = [{kind: os.fspath(path), **example.media_options} for kind, path in zip(kinds, example.media, strict=True)]
     row = {
         "data_source": task.id,
@@ -201,8 +201,6 @@ def validate_row(row: dict[str, Any], root: str | os.PathLike) -> None:
         raise RowError(f"{where}: data_source {row.get('data_source')!r} is no task; the tasks are {', '.join(TASKS)}")
     row = resolve_media(row, root)
     _check_places(row, where)
-    from ..schema import validate_ground_truth
-
     try:
         validate_ground_truth(row["data_source"], row["reward_model"]["ground_truth"], info.get("duration"))
     except ValueError as error:

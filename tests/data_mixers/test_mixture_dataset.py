@@ -1,0 +1,272 @@
+"""verl's dataset on the mixture: the stream, its exact resumption, stand-ins for broken media, shared decoding."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+from omegaconf import OmegaConf
+from sv6d.data_mixers import Mixture, MixtureMismatch, verl_dataset
+from sv6d.data_mixers.media import decode_error
+from sv6d.data_mixers.memo import Memo
+from sv6d.data_mixers.rows import RowError
+from sv6d.data_mixers.verl_dataset import MixtureDataset
+from torch.utils.data import SequentialSampler
+from torchdata.stateful_dataloader import StatefulDataLoader
+from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
+
+PROCESSOR = object()  # verl asks only that there be one
+
+
+@pytest.fixture
+def config(data):
+    custom = {"path": "pkg://sv6d.data_mixers.verl_dataset", "name": "MixtureDataset"}
+    return OmegaConf.create(
+        {
+            "train_files": str(data / "rl"),
+            "val_files": str(data / "heldout"),
+            "shuffle": False,
+            "custom_cls": custom,
+            "mixture": {"length": 24, "seed": 3, "skipped_rows": str(data / "out")},
+        }
+    )
+
+
+@pytest.fixture
+def dataset(config):
+    return MixtureDataset(config.train_files, None, config, PROCESSOR)
+
+
+def name(item):
+    return item["data_source"], item["extra_info"]["id"]
+
+
+def test_verl_finds_it_by_its_setting(config):
+    assert get_dataset_class(config).__name__ == "MixtureDataset"
+
+
+def test_the_stream_is_the_mixtures(dataset):
+    mixture = Mixture({"subject": 3, "ocr_regular": 2}, seed=3)  # the tasks in the order of TASKS
+    assert len(dataset) == 24
+    for position in range(24):
+        task, row, epoch = mixture.locate(position)
+        item = dataset[position]
+        assert name(item) == (task, "abc"[row])
+        assert item["extra_info"]["position"] == position
+        assert item["extra_info"]["epoch"] == epoch
+
+
+def test_an_item_is_what_verls_agent_loop_takes(dataset, data):
+    videos = [dataset[position] for position in range(2) if dataset[position]["data_source"] == "subject"]
+    system, user = videos[0]["raw_prompt"]
+    media, question = user["content"]
+    assert system["role"] == "system"
+    assert media["type"] == "video"
+    assert media["video"].startswith(str(data / "media"))
+    assert media["fps"] == 2.0
+    assert None not in media.values()
+    assert question["type"] == "text"
+    assert videos[0]["reward_model"]["style"] == "rule"
+
+
+def test_weights_come_from_the_settings(config):
+    config.mixture.weights = {"subject": 3, "ocr_regular": 1}
+    dataset = MixtureDataset(config.train_files, None, config, PROCESSOR)
+    assert [dataset[i]["data_source"] for i in range(8)].count("subject") == 6
+
+
+def test_validation_files_come_in_their_order(config):
+    dataset = MixtureDataset(config.val_files, None, config, PROCESSOR)
+    assert [name(dataset[i]) for i in range(len(dataset))] == [("ocr_regular", "held"), ("subject", "held")]
+
+
+def test_fewer_validation_rows_are_taken_evenly_over_the_tasks(config):
+    config.train_files = "elsewhere"
+    dataset = MixtureDataset(config.val_files.replace("heldout", "rl"), None, config, PROCESSOR, max_samples=2)
+    assert [name(dataset[i]) for i in range(len(dataset))] == [("ocr_regular", "a"), ("subject", "a")]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"mixture": None}, "data.mixture.length is None; set it to the prompts of the run"),
+        ({"mixture": {"lenght": 3}}, "data.mixture.lenght is unknown; data.mixture takes weights, seed, length"),
+        ({"shuffle": True}, "data.shuffle=False"),
+        ({"filter_overlong_prompts": True}, "filter_overlong_prompts"),
+        ({"val_files": None}, "held-out"),
+    ],
+)
+def test_settings_that_contradict_the_stream_are_refused(config, change, error):
+    for key, value in change.items():
+        config[key] = config.train_files if key == "val_files" else value
+    with pytest.raises(ValueError, match=error):
+        MixtureDataset(config.train_files, None, config, PROCESSOR)
+
+
+def test_a_limit_on_the_stream_is_refused(config):
+    with pytest.raises(ValueError, match="train_max_samples is 5"):
+        MixtureDataset(config.train_files, None, config, PROCESSOR, max_samples=5)
+
+
+# Resumption
+
+
+def loader(dataset, workers):
+    return StatefulDataLoader(
+        dataset,
+        batch_size=1,
+        num_workers=workers,
+        drop_last=True,
+        collate_fn=collate_fn,
+        sampler=SequentialSampler(dataset),
+    )
+
+
+def stream(loader):
+    return [(batch["data_source"][0], batch["extra_info"][0]["id"]) for batch in loader]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_sees_what_the_uninterrupted_run_would(config, dataset, workers):
+    whole = stream(loader(dataset, workers))
+    assert len(whole) == 24
+
+    def resumed(state, take):
+        again = loader(MixtureDataset(config.train_files, None, config, PROCESSOR), workers)
+        again.load_state_dict(state)
+        batches = iter(again)
+        seen = [next(batches) for _ in range(take)]
+        return [(batch["data_source"][0], batch["extra_info"][0]["id"]) for batch in seen], again.state_dict()
+
+    first = loader(dataset, workers)
+    batches = iter(first)
+    for _ in range(7):
+        next(batches)
+    seen, state = resumed(first.state_dict(), take=6)
+    assert seen == whole[7:13]
+    seen, _ = resumed(state, take=11)  # a second interruption
+    assert seen == whole[13:]
+
+
+def test_a_longer_run_goes_on_with_the_same_stream(config, dataset):
+    shorter = stream(loader(dataset, 0))
+    config.mixture.length = 40
+    assert stream(loader(MixtureDataset(config.train_files, None, config, PROCESSOR), 0))[:24] == shorter
+
+
+def test_the_checkpoint_of_another_mixture_is_refused(config, dataset):
+    first = loader(dataset, 0)
+    next(iter(first))
+    config.mixture.seed = 4
+    again = loader(MixtureDataset(config.train_files, None, config, PROCESSOR), 0)
+    again.load_state_dict(first.state_dict())
+    with pytest.raises(MixtureMismatch, match=r"seed \(saved 3, now 4\)"):
+        next(iter(again))
+
+
+def test_the_dataset_itself_never_changes(dataset):
+    before = dataset.state_dict()
+    assert [name(dataset[position]) for position in (5, 3, 5)] == [name(dataset[position]) for position in (5, 3, 5)]
+    assert dataset.state_dict() == before
+
+
+# Broken media
+
+
+@pytest.fixture
+def spoil(data):
+    def spoil(file):
+        (data / "media" / file).write_bytes(b"no media")
+        decode_error.cache_clear()
+
+    yield spoil
+    decode_error.cache_clear()
+
+
+def test_the_next_row_of_the_task_stands_in(data, dataset, spoil, caplog):
+    healthy = [name(dataset[position]) for position in range(24)]
+    spoil("b.mp4")
+    with caplog.at_level(logging.WARNING):
+        seen = [name(dataset[position]) for position in range(24)]
+    assert seen == [("subject", "c") if row == ("subject", "b") else row for row in healthy]
+    assert "skipped a row" in caplog.text
+    [line] = (data / "out" / "skipped_rows.jsonl").read_text().splitlines()
+    listed = json.loads(line)
+    assert (listed["task"], listed["index"], listed["id"]) == ("subject", 1, "b")
+    assert "b.mp4" in listed["error"]
+
+
+def test_the_stand_in_wraps_around(dataset, spoil):
+    spoil("c.mp4")
+    assert {name(dataset[position]) for position in range(24)} == {
+        ("subject", "a"),
+        ("subject", "b"),
+        ("ocr_regular", "a"),
+        ("ocr_regular", "b"),
+    }
+
+
+def test_a_task_without_any_decodable_row_stops_the_run(dataset, spoil):
+    spoil("a.png")
+    spoil("b.png")
+    with pytest.raises(RowError, match="none of the 2 rows of ocr_regular has media that decode"):
+        [dataset[position] for position in range(2)]
+
+
+# Shared decoding
+
+
+@pytest.fixture
+def decodings(monkeypatch):
+    """How often verl's own decoding ran."""
+    calls = []
+    original = verl_dataset.RLHFDataset._process_multi_modal_info.__func__
+    monkeypatch.setattr(verl_dataset, "_DECODED", Memo(1 << 30))
+    monkeypatch.setattr(
+        verl_dataset.RLHFDataset,
+        "_process_multi_modal_info",
+        classmethod(lambda cls, *args, **options: calls.append(1) or original(cls, *args, **options)),
+    )
+    return calls
+
+
+def decode_together(messages, times, config):
+    async def gather():
+        return await asyncio.gather(
+            *(MixtureDataset.process_multi_modal_info(messages, 16, config) for _ in range(times))
+        )
+
+    return asyncio.run(gather())
+
+
+def test_the_rollouts_of_a_prompt_decode_once(dataset, config, decodings):
+    messages = next(item for item in map(dataset.__getitem__, range(2)) if item["data_source"] == "subject")[
+        "raw_prompt"
+    ]
+    rollouts = decode_together(messages, 8, config) + decode_together(messages, 1, config)
+    assert len(decodings) == 1
+    frames = [videos[0][0] for _, videos, _ in rollouts]
+    assert all(each is frames[0] for each in frames)
+    rollouts[0][1][0][1]["fps"] = None  # what one rollout does to its metadata does not reach the others
+    assert rollouts[1][1][0][1]["fps"] == 25.0
+
+
+def test_media_that_are_no_paths_are_not_shared(config, decodings):
+    from PIL import Image
+
+    image = {"type": "image", "image": Image.new("RGB", (64, 64))}
+    decode_together([{"role": "user", "content": [image]}], 2, config)
+    assert len(decodings) == 2
+
+
+def test_a_failed_decoding_is_not_kept(data, dataset, config, decodings):
+    messages = next(item for item in map(dataset.__getitem__, range(2)) if item["data_source"] == "ocr_regular")[
+        "raw_prompt"
+    ]
+    path = data / "media" / "lost.png"
+    messages[1]["content"][0]["image"] = str(path)
+    with pytest.raises(FileNotFoundError):
+        decode_together(messages, 1, config)
+    path.write_bytes((data / "media" / "a.png").read_bytes())
+    [(images, videos, audios)] = decode_together(messages, 1, config)
+    assert (images[0].size, videos, audios) == ((96, 64), None, None)  # two by three patches of 32

@@ -1,0 +1,110 @@
+"""From an mp4 to the processor: the frames that are decoded and the times that Qwen3-VL is told are the true ones."""
+
+import asyncio
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from sv6d.data_mixers import verl_dataset
+from sv6d.data_mixers.memo import Memo
+from sv6d.data_mixers.rows import Example, to_rl_row
+from sv6d.data_mixers.verl_dataset import MixtureDataset, share_processor_output
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+from verl.utils.tokenizer import build_multimodal_processor_inputs
+
+SPECIAL = ["<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>", "<|endoftext|>"]
+PIXELS = {"min_pixels": 32 * 32, "max_pixels": 64 * 64, "total_pixels": 64 * 64 * 64}
+
+
+@pytest.fixture(scope="module")
+def processor():
+    """Qwen3-VL's own processor around a tokenizer of single bytes."""
+    alphabet = {token: i for i, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|endoftext|>",
+        extra_special_tokens=dict(zip("abcd", SPECIAL, strict=False)),
+    )
+    size = {"shortest_edge": 32 * 32, "longest_edge": 64 * 64 * 64}
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(patch_size=16, merge_size=2, min_pixels=32 * 32, max_pixels=64 * 64),
+        tokenizer=fast,
+        video_processor=Qwen3VLVideoProcessor(size=size),
+    )
+
+
+def decode(path, **options):
+    row = to_rl_row(Example("subject", [str(path)], "[]", media_options={**PIXELS, **options}), 0)
+    messages = [{"role": "user", "content": [{"type": "video", **row["videos"][0]}]}]
+    _, videos, _ = asyncio.run(MixtureDataset.process_multi_modal_info(messages, 16, {}))
+    return videos
+
+
+def told_times(processor, videos):
+    inputs = build_multimodal_processor_inputs(
+        processor, text=["<|vision_start|><|video_pad|><|vision_end|>"], videos=videos
+    )
+    return [float(t) for t in re.findall(r"<([\d.]+) seconds>", processor.tokenizer.decode(inputs["input_ids"][0]))]
+
+
+@pytest.mark.parametrize(
+    ("options", "frames", "times"),
+    [
+        # 50 frames at 25 fps. At 2 fps: 4 frames, evenly from the first to the last: round(49 k / 3).
+        # Qwen3-VL folds two frames into one patch and tells the mean of their times: (0 + 16) / 2 / 25 = 0.32 s.
+        ({"fps": 2.0}, [0, 16, 33, 49], [0.3, 1.6]),
+        # At 4 fps: 8 frames, round(49 k / 7) = 0 7 14 ... 49; pairs in the middle at 3.5, 17.5, 31.5, 45.5 frames.
+        ({"fps": 4.0}, [0, 7, 14, 21, 28, 35, 42, 49], [0.1, 0.7, 1.3, 1.8]),
+        # From second 1 on: frames 25 to 49; the times stay those of the whole video.
+        ({"fps": 4.0, "video_start": 1.0}, [25, 33, 41, 49], [1.2, 1.8]),
+    ],
+)
+def test_the_frames_and_the_times_told_are_true(processor, counting_video, frame_number, options, frames, times):
+    videos = decode(counting_video, **options)
+    [(decoded, metadata)] = videos
+    assert [frame_number(frame) for frame in decoded] == frames == metadata["frames_indices"]
+    assert metadata["fps"] == 25.0
+    assert told_times(processor, videos) == pytest.approx(times, abs=0.051)
+
+
+class Counting:
+    """A processor that counts its calls."""
+
+    def __init__(self, processor):
+        self.processor, self.calls = processor, 0
+
+    def __getattr__(self, name):
+        return getattr(self.processor, name)
+
+    def __call__(self, **inputs):
+        self.calls += 1
+        return self.processor(**inputs)
+
+
+def test_the_rollouts_of_a_prompt_share_the_processors_output(processor, counting_video, monkeypatch):
+    monkeypatch.setattr(verl_dataset, "_PROCESSED", Memo(1 << 30))
+    share_processor_output()
+    counting = Counting(processor)
+    worker = SimpleNamespace(
+        processor=counting, tokenizer=processor.tokenizer, _get_mm_processor_kwargs=lambda audios=None: {}
+    )
+
+    def inputs(media, ids):
+        output = SimpleNamespace(multi_modal_data=media, mm_processor_kwargs=None)
+        return AgentLoopWorker._compute_multi_modal_inputs(worker, output, torch.tensor([ids]))
+
+    first = inputs({"videos": decode(counting_video, fps=2.0)}, [1, 2])
+    first.pop("video_grid_thw")  # verl pops keys of what it gets
+    second = inputs({"videos": decode(counting_video, fps=2.0)}, [3, 4, 5])
+    assert counting.calls == 1
+    assert second["pixel_values_videos"] is first["pixel_values_videos"]
+    assert second["video_grid_thw"].tolist() == [[2, 4, 4]]  # 4 frames in pairs, 64 x 64 pixels in patches of 16
+    assert inputs({"videos": decode(counting_video, fps=4.0)}, [1])["video_grid_thw"].tolist() == [[4, 4, 4]]
+    assert "pixel_values_videos" not in inputs({}, [1, 2])
+    assert counting.calls == 3
