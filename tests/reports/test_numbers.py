@@ -1,0 +1,114 @@
+"""The report's numbers on runs small enough to work out by hand."""
+
+import json
+
+import pytest
+from constructed_run import TASKS, build
+from sv6d.reports.numbers import numbers, task_order
+from sv6d.reports.recorder import Recorder
+from sv6d.reports.runs import load_run
+
+
+def record(directory, steps, about=None):
+    """steps: step -> list of (task, group, score, extra fields)."""
+    with Recorder(directory, about=about) as recorder:
+        for step, rollouts in steps.items():
+            rows = [
+                {"uid": f"{step}-{i}", "task": task, "group": group, "score": score, "response_length": 10}
+                | {"version_start": step - 1, "truncated": False, "failed": 0.0, **extra}
+                for i, (task, group, score, extra) in enumerate(rollouts)
+            ]
+            recorder.write(rows, step)
+    (directory / "metrics.jsonl").write_text("")
+    return numbers(load_run(directory))
+
+
+def test_a_group_is_dead_when_all_its_rewards_are_equal(tmp_path):
+    """Groups a (.5 .5) dead, b (.5 .6) alive, c one rollout alone: not a group. Dead share 1 of 2."""
+    rollouts = [("subject", g, s, {}) for g, s in [("a", 0.5), ("a", 0.5), ("b", 0.5), ("b", 0.6), ("c", 0.1)]]
+    shown = record(tmp_path, {1: rollouts})
+    assert shown["groups"]["subject"] == {"groups": 2, "dead_share": 0.5}
+    assert shown["overall"]["dead_groups"] == [0.5]
+
+
+def test_the_same_group_id_in_two_steps_is_two_groups(tmp_path):
+    shown = record(tmp_path, {s: [("subject", "a", 0.1 * s, {}), ("subject", "a", 0.1 * s, {})] for s in (1, 2)})
+    assert shown["groups"]["subject"] == {"groups": 2, "dead_share": 1.0}
+
+
+def test_mixture_compares_the_weights_with_what_was_trained_on(tmp_path):
+    """Asked 3 : 1, trained on 2 of 4 rollouts each."""
+    rollouts = [(task, "a", 0.5, {}) for task in ("subject", "subject", "ocr_regular", "ocr_regular")]
+    shown = record(tmp_path, {1: rollouts}, about={"mixture": {"subject": 3, "ocr_regular": 1}})
+    assert shown["mixture"]["subject"] == {"requested": 0.75, "realised": 0.5, "rollouts": 2}
+    assert shown["mixture"]["ocr_regular"]["requested"] == 0.25
+
+
+def test_a_mixture_that_nobody_recorded_is_none_not_zero(tmp_path):
+    shown = record(tmp_path, {1: [("subject", "a", 0.5, {})]})
+    assert shown["mixture"]["subject"]["requested"] is None
+
+
+def test_staleness_counts_policy_versions_from_the_oldest_token(tmp_path):
+    """The update of step 5 starts from version 4: a rollout begun by version 4 is 0 stale, one by version 2 is 2."""
+    rollouts = [("subject", "a", 0.5, {"version_start": v, "version_end": 4}) for v in (4, 2)]
+    shown = record(tmp_path, {5: rollouts})
+    assert (shown["overall"]["staleness"], shown["overall"]["staleness_max"]) == ([1.0], [2.0])
+
+
+def test_components_are_means_where_they_apply_and_absent_where_not(tmp_path):
+    grounding = [("subject", "a", 0.5, {"iou": iou, "format": 1.0}) for iou in (0.2, 0.4)]
+    reading = [("ocr_regular", "b", 0.5, {"similarity": 0.5})]
+    shown = record(tmp_path, {1: grounding + reading})
+    assert shown["components"]["subject"]["iou"] == {"first": 0.3, "last": 0.3}
+    assert set(shown["components"]["ocr_regular"]) == {"reward", "similarity"}
+    assert "iou" not in shown["by_task"]["ocr_regular"]
+
+
+def test_failures_and_truncation_are_counted_by_task(tmp_path):
+    rollouts = [("subject", "a", 0.0, {"failed": 1.0}), ("subject", "a", 0.5, {"truncated": True})]
+    shown = record(tmp_path, {1: rollouts, 2: [("ocr_regular", "a", 0.5, {}), ("ocr_regular", "a", 0.5, {})]})
+    assert shown["failures"]["failed"] == {"subject": 1, "ocr_regular": 0}
+    assert shown["failures"]["truncated_share"] == 0.25
+    assert shown["overall"]["failed"] == [1.0, 0.0]
+
+
+def test_a_task_that_a_step_did_not_draw_has_a_gap_there(tmp_path):
+    shown = record(tmp_path, {1: [("subject", "a", 0.5, {})], 2: [("ocr_regular", "a", 0.7, {})]})
+    assert shown["by_task"]["subject"]["reward"] == [0.5, None]
+    assert shown["by_task"]["ocr_regular"]["reward"] == [None, 0.7]
+
+
+def test_time_that_no_phase_accounts_for_is_shown_as_other(tmp_path):
+    with Recorder(tmp_path) as recorder:
+        recorder.write([{"task": "subject", "group": "a", "score": 0.5}], 1)
+    timing = {
+        "timing_s/step": 10.0,
+        "timing_s/gen": 6.0,
+        "timing_s/adv": 1.0,
+        "timing_s/testing": 5.0,
+        "timing_s/a/b": 9,
+    }
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "data": timing}))
+    shown = numbers(load_run(tmp_path))["timing"]
+    assert shown == {"step": [10.0], "gen": [6.0], "adv": [1.0], "testing": [5.0], "other": [3.0]}
+
+
+def test_tasks_stand_in_the_order_of_the_task_table_and_strangers_after_them():
+    assert task_order({"zebra", "visual_reasoning", "aardvark", "shot_framing"}) == [
+        "shot_framing",
+        "visual_reasoning",
+        "aardvark",
+        "zebra",
+    ]
+
+
+@pytest.mark.parametrize("gone", ["rollouts", "metrics.jsonl", "about.json"])
+def test_whatever_a_run_lacks_the_numbers_have_the_same_shape(tmp_path, gone):
+    whole = numbers(load_run(build(tmp_path / "whole", steps=3)))
+    run = build(tmp_path / "part", steps=3)
+    (run / gone).rename(tmp_path / "elsewhere")
+    shown = numbers(load_run(run))
+    assert set(shown) == set(whole)
+    assert set(shown["tasks"]) == set(TASKS)
+    json.dumps(shown, allow_nan=False)
