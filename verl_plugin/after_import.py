@@ -1,4 +1,4 @@
-"""Run a callback right after a module is imported, without importing it now.
+"""Run a callback right after a module is imported, without importing it now; replace a function of a module for good.
 
 verl loads its plug-ins at the end of `import verl`; importing engines or trainers there would be circular and slow, and
 the platform would not be in place yet. Standard library only: `cpu_stack` uses it at interpreter start.
@@ -56,11 +56,18 @@ def after_import(name, callback):
     watcher.callbacks.append(callback)
 
 
-def rebind(prefix, attribute, old, new):
-    """Give every loaded module under `prefix` that holds `old` by the name `attribute` the object `new` instead.
+def replace(module, name, make):
+    """Put `make(original)` in the place of `module.name`, once; a second call does nothing.
 
-    A function that others took by `from module import name` before a mend came would stay unmended otherwise.
+    Other loaded modules of the same top-level package that took the original by `from module import name` get the
+    replacement too. The original stays reachable as the replacement's `__sv6d_original__`.
     """
-    for name, module in list(sys.modules.items()):
-        if (name == prefix or name.startswith(prefix + ".")) and vars(module).get(attribute) is old:
-            setattr(module, attribute, new)
+    original = getattr(module, name)
+    if hasattr(original, "__sv6d_original__"):
+        return
+    replacement = make(original)
+    replacement.__sv6d_original__ = original
+    package = module.__name__.partition(".")[0]
+    for other_name, other in list(sys.modules.items()):
+        if other_name.partition(".")[0] == package and vars(other).get(name) is original:
+            setattr(other, name, replacement)

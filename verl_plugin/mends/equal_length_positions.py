@@ -8,7 +8,7 @@ The mend rebuilds the nested tensor with the length as its ragged dimension.
 
 import inspect
 
-from ..after_import import rebind
+from ..after_import import replace
 
 
 def needed(tensordict_utils) -> bool:
@@ -18,16 +18,18 @@ def needed(tensordict_utils) -> bool:
 
 
 def apply(tensordict_utils) -> None:
-    original = tensordict_utils.maybe_fix_3d_position_ids
+    def make(original):
+        def maybe_fix_3d_position_ids(data):
+            original(data)
+            positions = data["position_ids"] if "position_ids" in data.keys() else None  # noqa: SIM118 (a TensorDict)
+            if positions is None or not positions.is_nested or positions.dim() != 3:
+                return
+            values, rows = positions.values(), positions.offsets().diff().tolist()
+            # Sound values are (4, sum of lengths); these are (samples * 4, length), with offsets that count rows.
+            if values.shape[0] == sum(rows) and (values.shape[0] > 4 or len(rows) == 1):
+                samples = list(values.split(rows))
+                data["position_ids"] = tensordict_utils.nested_tensor_from_tensor_list(samples, ragged_idx=2)
 
-    def maybe_fix_3d_position_ids(data):
-        original(data)
-        positions = data["position_ids"] if "position_ids" in data.keys() else None  # noqa: SIM118 (a TensorDict)
-        if positions is None or not positions.is_nested or positions.dim() != 3:
-            return
-        values, rows = positions.values(), positions.offsets().diff().tolist()
-        if values.shape[0] == sum(rows) and values.shape[-1] != sum(rows):  # (samples * 4, length), not (4, sum of lengths)
-            samples = list(values.split(rows))
-            data["position_ids"] = tensordict_utils.nested_tensor_from_tensor_list(samples, ragged_idx=2)
+        return maybe_fix_3d_position_ids
 
-    rebind("verl", "maybe_fix_3d_position_ids", original, maybe_fix_3d_position_ids)
+    replace(tensordict_utils, "maybe_fix_3d_position_ids", make)

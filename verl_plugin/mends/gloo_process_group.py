@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import torch.distributed
 
-from ..after_import import rebind
+from ..after_import import replace
 
 
 def needed(distributed) -> bool:
@@ -18,17 +18,20 @@ def needed(distributed) -> bool:
 
 
 def apply(distributed) -> None:
-    original_ray = distributed.initialize_global_process_group_ray
+    def in_ray(original):
+        def initialize_global_process_group_ray(timeout_second=None, backend=None):
+            return original(timeout_second=timeout_second, backend=backend or "gloo")
 
-    def initialize_global_process_group_ray(timeout_second=None, backend=None):
-        return original_ray(timeout_second=timeout_second, backend=backend or "gloo")
+        return initialize_global_process_group_ray
 
-    def initialize_global_process_group(timeout_second=36000):
-        torch.distributed.init_process_group(
-            backend="gloo", timeout=timedelta(seconds=timeout_second), init_method=os.environ.get("DIST_INIT_METHOD")
-        )
-        return tuple(int(os.environ[name]) for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"))
+    def under_torchrun(original):
+        def initialize_global_process_group(timeout_second=36000):
+            init_method = os.environ.get("DIST_INIT_METHOD")
+            timeout = timedelta(seconds=timeout_second)
+            torch.distributed.init_process_group(backend="gloo", timeout=timeout, init_method=init_method)
+            return tuple(int(os.environ[name]) for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"))
 
-    rebind("verl", "initialize_global_process_group_ray", original_ray, initialize_global_process_group_ray)
-    original = distributed.initialize_global_process_group
-    rebind("verl", "initialize_global_process_group", original, initialize_global_process_group)
+        return initialize_global_process_group
+
+    replace(distributed, "initialize_global_process_group_ray", in_ray)
+    replace(distributed, "initialize_global_process_group", under_torchrun)

@@ -4,7 +4,7 @@ Engines that only run forward offload with `CPUOffloadPolicy(pin_memory=True)`, 
 (`Cannot access accelerator device when none is available`). The mend asks for memory that is not pinned.
 """
 
-import functools
+from ..after_import import replace
 
 
 def needed(transformer_impl) -> bool:
@@ -13,10 +13,10 @@ def needed(transformer_impl) -> bool:
 
 
 def apply(transformer_impl) -> None:
-    policy = transformer_impl.CPUOffloadPolicy
+    def make(policy):
+        def unpinned(pin_memory=False):
+            return policy(pin_memory=False)
 
-    @functools.wraps(policy, updated=())
-    def unpinned(pin_memory=False):
-        return policy(pin_memory=False)
+        return unpinned
 
-    transformer_impl.CPUOffloadPolicy = unpinned
+    replace(transformer_impl, "CPUOffloadPolicy", make)

@@ -11,10 +11,10 @@ The mend folds each clip to one bare `<|video_pad|>` before vLLM sees it.
 import inspect
 import re
 
-from ..after_import import rebind
+from ..after_import import replace
 
 TIMESTAMP = re.compile(r"<(\d+(?:\.\d+)?) seconds>$")
-LONGEST_TIMESTAMP = 16  # tokens; "<1234.5 seconds>" is 10 of Qwen's
+LONGEST_TIMESTAMP = 24  # tokens; "<12345.5 seconds>" has 17 characters, Qwen's tokenizer needs 11
 
 
 def needed(rollout_utils) -> bool:
@@ -24,14 +24,15 @@ def needed(rollout_utils) -> bool:
 
 
 def apply(rollout_utils) -> None:
-    original = rollout_utils.qwen2_5_vl_dedup_image_tokens
+    def make(original):
+        def qwen2_5_vl_dedup_image_tokens(prompt_ids, processor):
+            if type(processor).__name__.startswith("Qwen3VL"):
+                prompt_ids = fold_clips(list(prompt_ids), processor)
+            return original(prompt_ids, processor)
 
-    def qwen2_5_vl_dedup_image_tokens(prompt_ids, processor):
-        if type(processor).__name__.startswith("Qwen3VL"):
-            prompt_ids = fold_clips(list(prompt_ids), processor)
-        return original(prompt_ids, processor)
+        return qwen2_5_vl_dedup_image_tokens
 
-    rebind("verl", "qwen2_5_vl_dedup_image_tokens", original, qwen2_5_vl_dedup_image_tokens)
+    replace(rollout_utils, "qwen2_5_vl_dedup_image_tokens", make)
 
 
 def fold_clips(ids: list[int], processor) -> list[int]:

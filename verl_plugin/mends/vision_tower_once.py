@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import torch
 
+from ..after_import import replace
+
 
 def needed(qwen3_vl) -> bool:
     """Not once verl itself calls the tower a single time for images and videos (two calls and the dummy: three)."""
@@ -18,31 +20,28 @@ def needed(qwen3_vl) -> bool:
 
 
 def apply(qwen3_vl) -> None:
-    original = qwen3_vl._get_input_embeds
+    def make(original):
+        def _get_input_embeds(
+            model,
+            input_ids,
+            attention_mask=None,
+            pixel_values=None,
+            pixel_values_videos=None,
+            image_grid_thw=None,
+            video_grid_thw=None,
+        ):
+            media = (pixel_values, pixel_values_videos, image_grid_thw, video_grid_thw)
+            if pixel_values is not None and pixel_values_videos is not None:
+                model = SimpleNamespace(
+                    visual=_Served(model.visual.dtype, _both_halves(model, *media, qwen3_vl.unpack_visual_output)),
+                    config=model.config,
+                    get_input_embeddings=model.get_input_embeddings,
+                )
+            return original(model, input_ids, attention_mask, *media)
 
-    def _get_input_embeds(
-        model,
-        input_ids,
-        attention_mask=None,
-        pixel_values=None,
-        pixel_values_videos=None,
-        image_grid_thw=None,
-        video_grid_thw=None,
-    ):
-        if pixel_values is not None and pixel_values_videos is not None:
-            halves = _both_halves(
-                model, pixel_values, pixel_values_videos, image_grid_thw, video_grid_thw, qwen3_vl.unpack_visual_output
-            )
-            model = SimpleNamespace(
-                visual=_Served(model.visual.dtype, halves),
-                config=model.config,
-                get_input_embeddings=model.get_input_embeddings,
-            )
-        return original(
-            model, input_ids, attention_mask, pixel_values, pixel_values_videos, image_grid_thw, video_grid_thw
-        )
+        return _get_input_embeds
 
-    qwen3_vl._get_input_embeds = _get_input_embeds
+    replace(qwen3_vl, "_get_input_embeds", make)
 
 
 class _Served:

@@ -5,7 +5,7 @@ with `'Parameter' object has no attribute 'weight_loader'`. The mend keeps the o
 after each sync.
 """
 
-import functools
+from ..after_import import replace
 
 
 def needed(layer_utils) -> bool:
@@ -14,10 +14,10 @@ def needed(layer_utils) -> bool:
 
 
 def apply(layer_utils) -> None:
-    original = layer_utils.dispatch_cpu_unquantized_gemm
+    def make(original):
+        def dispatch_cpu_unquantized_gemm(layer, remove_weight):
+            return original(layer, remove_weight=False)
 
-    @functools.wraps(original)
-    def dispatch_cpu_unquantized_gemm(layer, remove_weight):
-        return original(layer, remove_weight=False)
+        return dispatch_cpu_unquantized_gemm
 
-    layer_utils.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
+    replace(layer_utils, "dispatch_cpu_unquantized_gemm", make)

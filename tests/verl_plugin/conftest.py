@@ -1,0 +1,54 @@
+"""Shared by these tests: verl's modules as they are without our mends, and two processes that talk over gloo."""
+
+import importlib.util
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def unmended():
+    """A second copy of a verl module, executed afresh, so that no mend has touched it; `unmended(name) -> module`."""
+    copies = []
+
+    def load(name):
+        copy = name + "_unmended"
+        spec = importlib.util.spec_from_file_location(copy, importlib.util.find_spec(name).origin)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[copy] = module
+        copies.append(copy)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for copy in copies:
+        sys.modules.pop(copy, None)
+
+
+def _call(rank, size, port, function, arguments):
+    import os
+
+    import torch.distributed as dist
+
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
+    dist.init_process_group("gloo", rank=rank, world_size=size)
+    try:
+        function(rank, *arguments)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture
+def two_ranks():
+    """Run `function(rank, *arguments)` in two processes joined by gloo; raises what a rank raised."""
+    import socket
+
+    import torch.multiprocessing as mp
+
+    def run(function, *arguments):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        mp.spawn(_call, args=(2, port, function, arguments), nprocs=2, join=True)
+
+    return run
