@@ -3,8 +3,6 @@
 import json
 import math
 
-import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from constructed_run import build

@@ -1,0 +1,88 @@
+"""`sv6d report`: the page, the numbers, and what it says of folders that are not whole runs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from constructed_run import build
+from sv6d.reports.cli import command
+from sv6d.reports.recorder import part_name
+
+
+def report(*arguments):
+    return CliRunner().invoke(command, [str(a) for a in arguments])
+
+
+def test_a_whole_run_gives_a_page_and_its_numbers(tmp_path):
+    run = build(tmp_path / "run", steps=6)
+    result = report(run, "-o", tmp_path / "report.html", "--json", tmp_path / "report.json")
+    assert result.exit_code == 0, result.output
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    assert numbers["summary"]["steps"] == 6
+    ends = numbers["summary"]
+    assert f"{ends['reward_first']:.3f} -> {ends['reward_last']:.3f}" in result.output
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_the_page_is_one_file_that_asks_nothing_of_the_network(tmp_path):
+    run = build(tmp_path / "run", steps=2)
+    report(run, "-o", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "default-src 'none'" in page
+    assert "<script src" not in page
+    assert '<link rel="stylesheet"' not in page
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "</script><b>", "a&b"])
+def test_names_in_the_data_are_text_never_markup(tmp_path, name):
+    run = build(tmp_path / "run", steps=2, tasks=("subject", name))
+    report(run, "-o", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    markup = page[: page.index('<script type="application/json"')]
+    data = page[page.index('<script type="application/json"') :].split("</script>")[0]
+    assert name not in markup
+    assert json.loads(data[data.index(">") + 1 :])["tasks"] == ["subject", name]
+
+
+def test_an_empty_folder_has_nothing_to_report(tmp_path):
+    (tmp_path / "run").mkdir()
+    result = report(tmp_path / "run", "-o", tmp_path / "report.html")
+    assert result.exit_code == 1
+    assert "nothing to report" in result.output
+    assert "sv6d_* trainers" in result.output
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_run_without_metrics_gets_a_page_that_says_so_and_status_3(tmp_path):
+    run = build(tmp_path / "run", steps=3)
+    (run / "metrics.jsonl").unlink()
+    result = report(run, "-o", tmp_path / "report.html")
+    assert result.exit_code == 3
+    assert "missing: No metrics (metrics.jsonl)" in result.output
+    assert "No metrics (metrics.jsonl)" in (tmp_path / "report.html").read_text()
+
+
+def test_a_run_with_a_torn_part_gets_a_page_that_names_it_and_status_3(tmp_path):
+    run = build(tmp_path / "run", steps=3)
+    (run / "rollouts" / part_name(2)).write_bytes(b"torn")
+    result = report(run, "-o", tmp_path / "report.html")
+    assert result.exit_code == 3
+    assert "step-000002.parquet cannot be read" in result.output
+
+
+def test_a_page_that_cannot_be_written_is_said_in_one_sentence(tmp_path):
+    run = build(tmp_path / "run", steps=2)
+    result = report(run, "-o", tmp_path / "nowhere" / "report.html")
+    assert result.exit_code == 1
+    assert "cannot be written (No such file or directory)" in result.output
+
+
+def test_reports_need_no_torch_verl_ray_or_transformers():
+    code = (
+        "import sys, sv6d.reports.recorder, sv6d.reports.numbers, sv6d.reports.page, sv6d.reports.cli;"
+        "print([m for m in ('torch', 'verl', 'ray', 'transformers', 'vllm', 'plotly') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
