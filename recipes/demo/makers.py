@@ -139,7 +139,7 @@ def cut_point_detection(rng: np.random.Generator, stock: Stock) -> Item:
             "wipe": lambda a, b, at: edits.wipe(a, b, at, FPS),
             "fade to black": lambda a, b, at: edits.fade_through(a, b, at, FPS),
         }[kind](film, layer, at)
-    return Item(film, _segments(bounds, [None] + [{"transition_type": kind}] * (len(bounds) - 2)))
+    return Item(film, _segments(bounds, [{}] + [{"transition_type": kind}] * (len(bounds) - 2)))
 
 
 def editing_logic(rng: np.random.Generator, stock: Stock) -> Item:
@@ -338,13 +338,15 @@ def _bounds(rng: np.random.Generator, shots: tuple[int, ...] = (1, 2, 2), step: 
 
 
 def _segments(bounds: Sequence[int], tags: Sequence[dict[str, str] | None]) -> str:
-    """The ground truth: one segment between each two bounds (frames), with its tags; None = a segment without labels."""
+    """The ground truth: one segment between each two bounds (frames), with its tags; None = a task without labels."""
     segments = []
-    for start, stop, labels in zip(bounds[:-1], bounds[1:], tags, strict=True):
+    for start, stop, chosen in zip(bounds[:-1], bounds[1:], tags, strict=True):
         segment: dict = {"start": start / FPS, "end": stop / FPS}
-        for sub_dimension, tag in (labels or {}).items():
-            value = [tag] if sub_dimension in SEVERAL else tag
-            segment.setdefault("labels", {}).setdefault(DIMENSION[sub_dimension], {})[sub_dimension] = value
+        if chosen is not None:
+            labels = segment["labels"] = {}
+            for sub_dimension, tag in chosen.items():
+                value = [tag] if sub_dimension in SEVERAL else tag
+                labels.setdefault(DIMENSION[sub_dimension], {})[sub_dimension] = value
         segments.append(segment)
     return json.dumps({"segments": segments}, separators=(",", ":"))
 

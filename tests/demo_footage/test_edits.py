@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from sv6d.recipes.demo import edits
 from sv6d.recipes.demo.footage import Window
 
