@@ -5,6 +5,7 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const coarse = window.matchMedia("(pointer: coarse)");
   const choice = { tasks: new Set(tasks), scope: "all", measure: "reward", smooth: 0.6 };
+  const SLICE_MS = 40;
   const byId = (id) => document.getElementById(id);
   const cssValue = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -98,7 +99,6 @@
 
   function draw(panel) {
     const figure = byId(`panel-${panel.id}`);
-    figure.hidden = Boolean(panel.task) && !choice.tasks.has(panel.task);
     if (figure.hidden) return;
     const chart = figure.querySelector(".chart");
     const narrow = chart.clientWidth < 520;
@@ -128,12 +128,31 @@
     }));
   }
 
-  function drawAll() {
-    panels.forEach(draw);
-    key();
-    document.querySelectorAll("tr[data-task]").forEach((row) => { row.hidden = !choice.tasks.has(row.dataset.task); });
+  // What the reader sees comes first; the rest follows in slices, so the page answers all the while. A newer choice ends
+  // an older pass. `data-drawn` says when everything stands.
+  let passes = 0;
+  async function drawAll() {
+    const pass = ++passes;
+    Object.assign(document.documentElement.dataset, { drawn: "false", scheme: dark.matches ? "dark" : "light" });
+    document.querySelectorAll("[data-task]").forEach((part) => { part.hidden = !choice.tasks.has(part.dataset.task); });
     const all = choice.tasks.size === tasks.length;
     byId("task-count").textContent = all ? `all ${tasks.length}` : `${choice.tasks.size} of ${tasks.length}`;
+    key();
+    const inSight = (panel) => {
+      const { top, bottom } = byId(`panel-${panel.id}`).getBoundingClientRect();
+      return bottom > 0 && top < window.innerHeight;
+    };
+    const seen = panels.filter(inSight);
+    let start = performance.now();
+    for (const panel of [...seen, ...panels.filter((each) => !seen.includes(each))]) {
+      draw(panel);
+      if (performance.now() - start > SLICE_MS) {
+        await new Promise((resume) => setTimeout(resume));
+        if (pass !== passes) return;
+        start = performance.now();
+      }
+    }
+    document.documentElement.dataset.drawn = "true";
   }
 
   const boxes = [...document.querySelectorAll("input[name=task]")];
@@ -152,5 +171,4 @@
   }
   dark.addEventListener("change", drawAll);
   drawAll();
-  document.documentElement.dataset.drawn = "true";
 })();

@@ -1,5 +1,6 @@
 """The report page in a real browser: it draws everything, its numbers are those of --json, and its controls work."""
 
+import itertools
 import json
 import shutil
 from types import SimpleNamespace
@@ -42,9 +43,9 @@ def report(tmp_path_factory):
     return SimpleNamespace(url=f"file://{folder}/report.html", numbers=json.loads((folder / "report.json").read_text()))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def opened(browser, report):
-    """Opens the report; closing checks that the console stayed silent and that only the file itself was asked for."""
+    """Opens the report; in the end the console must have stayed silent and nothing but the file been asked for."""
     pages = []
 
     def open_page(**context):
@@ -54,7 +55,7 @@ def opened(browser, report):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(report.url)
-        page.wait_for_function("document.documentElement.dataset.drawn === 'true'")
+        settle(page)
         pages.append((page, said, asked))
         return page
 
@@ -63,6 +64,16 @@ def opened(browser, report):
         assert said == []
         assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [report.url]
         page.context.close()
+
+
+@pytest.fixture(scope="module")
+def page(opened):
+    """One page that the tests only read."""
+    return opened()
+
+
+def settle(page):
+    page.wait_for_selector("html[data-drawn=true]", state="attached")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -84,14 +95,14 @@ def test_dark_and_light_have_their_own_colours_and_the_page_follows_a_change(ope
     )
     light = page.evaluate(colours)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function("(old) => document.querySelector('.chart').data[0].line.color !== old", arg=light[1])
+    page.wait_for_selector("html[data-scheme=dark][data-drawn=true]", state="attached")
     dark = page.evaluate(colours)
     assert light[0] == "rgb(255, 255, 255)"
     assert dark[0] != light[0]
+    assert dark[1] != light[1]
 
 
-def test_figure_3_shows_the_numbers_of_the_json(opened, report):
-    page = opened()
+def test_figure_3_shows_the_numbers_of_the_json(page, report):
     for measure in ("entropy", "reward", "length"):
         drawn = page.evaluate(SERIES, f"dynamics-{measure}")
         assert [(t["name"], t["x"], t["y"]) for t in drawn] == [
@@ -99,8 +110,7 @@ def test_figure_3_shows_the_numbers_of_the_json(opened, report):
         ]
 
 
-def test_the_cards_and_tables_show_the_numbers_of_the_json(opened, report):
-    page = opened()
+def test_the_cards_and_tables_show_the_numbers_of_the_json(page, report):
     summary, heldout = report.numbers["summary"], report.numbers["heldout"]
     for card, form in (("reward", ".3f"), ("entropy", ".3f"), ("length", ".1f")):
         for end in ("first", "last"):
@@ -117,8 +127,7 @@ def test_the_cards_and_tables_show_the_numbers_of_the_json(opened, report):
         assert cells[0] == f"{ends['first']:.3f} → {ends['last']:.3f}"
 
 
-def test_every_failure_is_counted_on_the_page(opened, report):
-    page = opened()
+def test_every_failure_is_counted_on_the_page(page, report):
     total = report.numbers["failures"]["failed_total"]
     assert page.inner_text("#failed-total") == f"{total} rollouts whose scoring failed"
     assert page.inner_text("#dropped-rows").startswith("7 rollout rows lost by the recorder (last: step 3: No space")
@@ -130,10 +139,11 @@ def test_by_task_charts_hold_the_numbers_of_the_json(opened, report):
     page = opened()
     for measure in ("reward", "iou", "dead_groups"):
         page.select_option("#measure", measure)
+        settle(page)
         curves = page.evaluate(SERIES, "task-subject")
-        assert {"subject": report.numbers["by_task"]["subject"][measure]}.items() <= {
-            t["name"]: t["y"] for t in curves
-        }.items()
+        drawn = {trace["name"]: trace["y"] for trace in curves}
+        assert drawn["subject"] == report.numbers["by_task"]["subject"][measure]
+        assert drawn["all tasks"] == report.numbers["overall"][measure]
     dead = page.evaluate(SERIES, "groups-tasks")[0]
     assert dead["x"] == [report.numbers["groups"][task]["dead_share"] for task in report.numbers["tasks"]]
     realised, requested = page.evaluate(SERIES, "mixture")
@@ -145,6 +155,7 @@ def test_task_by_task_curves_replace_the_common_one_and_get_a_key(opened, report
     page = opened()
     assert page.is_hidden("#legend")
     page.select_option("#scope", "task")
+    settle(page)
     drawn = page.evaluate(SERIES, "dynamics-reward")
     assert [t["meta"]["task"] for t in drawn] == report.numbers["tasks"]
     assert [t["y"] for t in drawn] == [report.numbers["by_task"][task]["reward"] for task in report.numbers["tasks"]]
@@ -155,15 +166,20 @@ def test_the_task_filter_reaches_every_chart_and_table(opened):
     page = opened()
     page.click("details.tasks summary")
     page.click("#tasks-none")
+    settle(page)
     page.check("input[value=subject]")
+    settle(page)
     page.check("input[value=ocr_regular]")
+    settle(page)
     assert page.inner_text("#task-count") == "2 of 13"
     assert page.locator("figure[data-task]:visible").count() == 2
     assert page.locator("#table-heldout tbody tr:visible").count() == 2
     assert page.evaluate(SERIES, "groups-tasks")[0]["y"] == ["subject", "ocr regular"]
     page.select_option("#scope", "task")
+    settle(page)
     assert [t["name"] for t in page.evaluate(SERIES, "dynamics-reward")] == ["subject", "ocr regular"]
     page.click("#tasks-all")
+    settle(page)
     assert page.locator("figure[data-task]:visible").count() == 13
 
 
@@ -174,6 +190,7 @@ def test_smoothing_follows_the_trend_without_delay_and_can_be_switched_off(opene
     middle = len(raw) // 2  # on a falling curve a delayed mean would lie above the raw one in the middle
     assert smooth[middle] == pytest.approx(raw[middle], abs=0.03)
     page.fill("#smooth", "0")
+    settle(page)
     assert page.evaluate(derived) == []
 
 
@@ -184,12 +201,11 @@ def test_a_phone_shows_the_page_without_sideways_scrolling(opened):
     assert max(widths) <= 390
 
 
-def test_every_chart_has_a_text_alternative_and_headings_are_in_order(opened):
-    page = opened()
+def test_every_chart_has_a_text_alternative_and_headings_are_in_order(page):
     for chart in page.locator(".chart").all():
         assert chart.get_attribute("role") == "img"
         assert len(chart.get_attribute("aria-label")) > 10
     levels = page.eval_on_selector_all("h1, h2, h3", "h => h.map((x) => Number(x.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
