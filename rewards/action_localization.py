@@ -10,7 +10,7 @@ from .sv6d import blend, sv6d_loss, unit
 def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardConfig) -> dict[str, float]:
     """The components of one response; `score` is the reward."""
     truth = read_truth(ground_truth, taxonomy, False)
-    answer = read_segments(response, None)
+    answer = read_segments(response, None, truth.max_length)
     r_form = answer.faults.share
     matched = match_answer(answer, truth, alpha=1.0)
     align, _ = content_losses(matched, answer, truth, config)
@@ -24,6 +24,6 @@ def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardC
         "format": format,
         "iou": iou,
         "r_form": r_form,
-        "n_pred": answer.count,
-        "n_true": truth.count,
+        "n_pred": float(answer.count),
+        "n_true": float(truth.count),
     }

@@ -23,6 +23,10 @@ are 0. It bounds the work; the exact values would be at most a quarter there."""
 _EVEN: Mapping[str, float] = MappingProxyType({})
 
 
+MAX_EXCESS = 65536
+"""An answer's JSON must end within four times the length of the truth and this many characters."""
+
+
 class Truth(NamedTuple):
     """A ground truth made ready for its many rollouts."""
 
@@ -30,6 +34,8 @@ class Truth(NamedTuple):
     labels: LabelTable | None
     """None where the family asks for no labels."""
     count: int
+    max_length: int
+    """How long an answer's JSON may be, in characters."""
 
 
 class Matched(NamedTuple):
@@ -54,7 +60,7 @@ def read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: M
 def _read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: tuple[tuple[str, float], ...]) -> Truth:
     segments = read_true_segments(ground_truth, taxonomy, labelled)
     table = LabelTable(segments, taxonomy, dict(weights)) if labelled else None
-    return Truth(Times.of(segments), table, len(segments))
+    return Truth(Times.of(segments), table, len(segments), 4 * len(ground_truth) + MAX_EXCESS)
 
 
 def match_answer(answer: SegmentAnswer, truth: Truth, alpha: float, overlap_gate: bool = False) -> Matched:

@@ -3,13 +3,12 @@
 Over code points, after NFC and stripping; both texts empty is 1; no threshold below which it drops to 0.
 """
 
-import unicodedata
-
 from rapidfuzz.distance import Levenshtein
 
 from ..schema import Taxonomy
 from ..schema.answer import answer_text
 from ..schema.ground_truth import read_true_text
+from ..schema.marks import compose
 from .config import RewardConfig
 
 MAX_EXCESS = 4096
@@ -27,14 +26,10 @@ def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardC
 
 def text_similarity(answer: str, truth: str) -> float:
     """1 - Levenshtein / max length, in [0, 1]."""
-    truth = _fold(truth)
+    truth = compose(truth).strip()
     answer = answer.strip()
     limit = 4 * len(truth) + MAX_EXCESS
     excess = max(0, len(answer) - limit)
-    answer = _fold(answer[:limit])
+    answer = compose(answer[:limit]).strip()
     longer = max(len(answer) + excess, len(truth))
     return 1.0 - (Levenshtein.distance(answer, truth) + excess) / longer if longer else 1.0
-
-
-def _fold(text: str) -> str:
-    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()

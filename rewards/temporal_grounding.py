@@ -15,7 +15,7 @@ def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardC
     A ground truth without any label drops Label: its weight goes to IoU, and `label` is absent.
     """
     truth = read_truth(ground_truth, taxonomy, True, config.dimension_weights)
-    answer = read_segments(response, truth.labels.common_dimensions)
+    answer = read_segments(response, truth.labels.common_dimensions, truth.max_length)
     r_prof, r_comp, r_form = regularizers(answer, truth.labels.dimensions, taxonomy)
     matched = match_answer(answer, truth, config.alpha, config.overlap_gate)
     align, struct = content_losses(matched, answer, truth, config)
@@ -26,8 +26,8 @@ def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardC
         "r_prof": r_prof,
         "r_comp": r_comp,
         "r_form": r_form,
-        "n_pred": answer.count,
-        "n_true": truth.count,
+        "n_pred": float(answer.count),
+        "n_true": float(truth.count),
     }
     labelled = bool(truth.labels.dimensions)
     if labelled:

@@ -88,22 +88,26 @@ def json_text(answer: str) -> str | None:
     """
     if "```" in answer:
         for block in reversed(answer.split("```")[1::2]):
-            if block and (opening := _BLOCK_OPENING.match(block)):
+            if ("{" in block or "[" in block) and (opening := _BLOCK_OPENING.match(block)):
                 return block[opening.end() :]
-    first = _OPENING.search(answer)
-    return answer[first.start() :] if first else None
+    first = min((at for at in (answer.find("{"), answer.find("[")) if at >= 0), default=None)
+    return None if first is None else answer[first:]
 
 
-def read_segments(text: str, dimensions: tuple[str, ...] | None) -> SegmentAnswer:
+def read_segments(text: str, dimensions: tuple[str, ...] | None, max_length: int) -> SegmentAnswer:
     """The segments that a response states.
 
     Args:
         text: the whole response.
         dimensions: the dimension keys that each segment must hold under `labels`; None where no labels are asked.
+        max_length: JSON that has not ended after this many characters is unreadable.
     """
     answer = final_answer(text)
     source = None if answer is None else json_text(answer)
-    if source is None or _too_deep(source):
+    if source is None:
+        return UNREADABLE
+    source = source[:max_length]
+    if _too_deep(source):
         return UNREADABLE
     decode_list, decode_object = _DECODERS[dimensions is not None]
     try:
@@ -238,9 +242,8 @@ _DECODERS = tuple(
     for one, many in ((Span, _Spans), (Segment, _Segments))
 )
 _JSON = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)  # 1e999 and 400 digits become infinity
-_OPENING = re.compile(r"[{\[]")
 _BLOCK_OPENING = re.compile(r"[\w+-]*+\s*+(?=[{\[])")  # an info string such as `json`, then the JSON
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|$)', re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+):([0-5]?\d)|(\d+)):([0-5]\d(?:\.\d+)?)", re.ASCII)
 _BRACKETS = np.zeros(256, np.int8)

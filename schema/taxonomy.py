@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from .marks import drop_marks
 from .taxonomy_file import (
     CombinationsSpec,
     SubDimensionSpec,
@@ -28,15 +29,16 @@ from .taxonomy_file import (
 MAX_TAG_LENGTH = 256
 """A longer text is no tag of any taxonomy; it is not normalised, which keeps hostile answers cheap."""
 
+_WIDE_SPACE = re.compile(r"\s{2,}|[^\S ]")
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "ʼ": "'", "′": "'", "`": "'", "“": '"', "”": '"', "″": '"'})
 
 NORMALIZATION_STEPS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "unicode_nfkd": lambda text: unicodedata.normalize("NFKD", text),
-        "drop_combining_marks": lambda text: "".join(c for c in text if not unicodedata.combining(c)),
+        "drop_combining_marks": drop_marks,
         "straighten_quotes": lambda text: text.translate(_QUOTES),
         "lowercase": str.lower,
-        "collapse_whitespace": lambda text: re.sub(r"\s+", " ", text),
+        "collapse_whitespace": lambda text: _WIDE_SPACE.sub(" ", text),
         "strip": str.strip,
     }
 )
@@ -64,7 +66,7 @@ class SubDimension:
     distances: np.ndarray = field(repr=False)
     """(n, n) floats in [0, 1] (section 2.4.2)."""
     ids: Mapping[str, int] = field(repr=False)
-    """Normalised tag -> row of `distances`; the tags as written are keys too."""
+    """Normalised tag -> row of `distances`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,7 @@ class Taxonomy:
         self.default_radius = spec.default_radius
         self.fallback_radius = spec.fallback_radius
         self._steps = tuple(NORMALIZATION_STEPS[step] for step in self.normalization)
+        self._fold = lru_cache(maxsize=16384)(self.normalize)
         self.dimensions: Mapping[str, Dimension] = MappingProxyType(
             {name: self._dimension(name, dimension) for name, dimension in spec.dimensions.items()}
         )
@@ -143,7 +146,7 @@ class Taxonomy:
         """Row of `tag` in `sub.distances` after normalisation; -1 when it is out of vocabulary."""
         found = sub.ids.get(tag)
         if found is None:
-            found = -1 if len(tag) > MAX_TAG_LENGTH else sub.ids.get(self.normalize(tag), -1)
+            found = -1 if len(tag) > MAX_TAG_LENGTH else sub.ids.get(self._fold(tag), -1)
         return found
 
     def has(self, dimension: str, sub_dimension: str, tag: str) -> bool:
@@ -152,7 +155,7 @@ class Taxonomy:
 
     def is_canonical(self, tag: str) -> bool:
         """Whether `tag` is, after normalisation, a canonical tag of any dimension (R_prof of eq. 10)."""
-        return tag in self.tags or (len(tag) <= MAX_TAG_LENGTH and self.normalize(tag) in self.tags)
+        return tag in self.tags or (len(tag) <= MAX_TAG_LENGTH and self._fold(tag) in self.tags)
 
     def canonical(self, dimension: str, sub_dimension: str, tag: str) -> str:
         """The tag as the taxonomy writes it. Raises TaxonomyError with a hint when it is not there."""
