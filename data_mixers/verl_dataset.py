@@ -9,7 +9,6 @@ import json
 import logging
 import os
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -22,6 +21,7 @@ from .media import decode_error
 from .memo import Memo
 from .mixture import Mixture
 from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, resolve_media
+from .skipped import SkippedRows
 from .sources import load_rows, row_files
 
 # qwen-vl-utils reads this once, at import: the same frames in every process, whatever other decoders are installed.
@@ -58,6 +58,7 @@ class MixtureDataset(RLHFDataset):
 
     def __init__(self, data_files, tokenizer, config, processor=None, max_samples: int = -1):
         self.settings = _settings(config)
+        self.skipped = SkippedRows(self.settings["skipped_rows"])
         self.training = data_files == config.get("train_files")
         if self.training:
             _refuse_contradictions(config, self.settings, max_samples)
@@ -72,6 +73,8 @@ class MixtureDataset(RLHFDataset):
         if self.training:
             sizes = {task: len(of_task) for task, of_task in self.rows_of.items()}
             self.mixture = Mixture(sizes, self.settings["weights"], self.settings["seed"])
+            about = (len(self), len(rows), len(sizes), self.mixture.fingerprint)
+            logger.info("a stream of %d prompts over %d rows of %d tasks, fingerprint %s", *about)
         elif 0 < self.max_samples < len(rows):
             rank = np.empty(len(rows), np.int64)
             for of_task in self.rows_of.values():
@@ -93,36 +96,21 @@ class MixtureDataset(RLHFDataset):
 
     def _usable(self, task: str, row: int) -> int:
         """Index of the first row of the task, from `row` on and around, whose media decode."""
-        of_task = self.rows_of[task]
-        for index in np.roll(of_task, -row).tolist():
-            error = self._media_error(index)
+        of_task = self.rows_of[task].tolist()
+        for candidate in [*range(row, len(of_task)), *range(row)]:
+            error = self._media_error(of_task[candidate])
             if error is None:
-                return index
-            self._list_skipped(index, error)
-        raise RowError(f"none of the {len(of_task)} rows of {task} has media that decode; the last failed with {error}")
+                return of_task[candidate]
+            self.skipped.add((task, candidate), self.dataframe[of_task[candidate]], error)
+        raise RowError(
+            f"none of the {len(of_task)} rows of {task} has media that decode: {self.skipped.reasons(task)}. "
+            f"Restore the media or take the task's file out of data.train_files"
+        )
 
     def _media_error(self, index: int) -> str | None:
         row = self.dataframe[index]
         local = ((item[kind], kind) for kind in MEDIA_OPTIONS for item in row[kind + "s"] if "://" not in item[kind])
         return next(filter(None, (decode_error(path, kind) for path, kind in local)), None)
-
-    def _list_skipped(self, index: int, error: str) -> None:
-        row = self.dataframe[index]
-        line = {
-            "task": row["data_source"],
-            "index": row["extra_info"]["index"],
-            "id": row["extra_info"]["id"],
-            "error": error,
-        }
-        text = json.dumps(line) + "\n"
-        logger.warning("skipped a row, the next of its task stands in: %s", text.strip())
-        if self.settings["skipped_rows"] is None:
-            return
-        listing = Path(self.settings["skipped_rows"]) / "skipped_rows.jsonl"
-        listing.parent.mkdir(parents=True, exist_ok=True)
-        if not listing.exists() or text not in listing.read_text():
-            with listing.open("a") as file:
-                file.write(text)
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:
         example.update(resolve_media(example, ""))
@@ -136,6 +124,17 @@ class MixtureDataset(RLHFDataset):
         """Refuse the checkpoint of another mixture (`MixtureMismatch`)."""
         if self.training:
             self.mixture.check(state)
+
+    @classmethod
+    def _process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
+        try:
+            return super()._process_multi_modal_info(messages, image_patch_size, config)
+        except Exception as error:  # whatever a decoder raises: it does not say which file
+            media = ", ".join(str(part[part["type"]]) for part in _media_parts(messages))
+            raise RowError(
+                f"{media} does not decode: {type(error).__name__}: {error}; `sv6d data validate` finds such rows, "
+                f"remove them from the row file"
+            ) from error
 
     @classmethod
     async def process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
@@ -185,12 +184,15 @@ def share_processor_output() -> None:
 
 def _media_key(messages: list[dict]) -> str | None:
     """What decides the decoded media: the media parts of the messages; None when they are not plain paths and numbers."""
-    parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
-    media = [part for part in parts if part.get("type") != "text"]
     try:
-        return json.dumps(media, sort_keys=True)
+        return json.dumps(_media_parts(messages), sort_keys=True)
     except TypeError:
         return None
+
+
+def _media_parts(messages: list[dict]) -> list[dict]:
+    parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
+    return [part for part in parts if part.get("type") in ("image", "video", "audio")]
 
 
 def _settings(config) -> dict[str, Any]:
