@@ -80,25 +80,14 @@ def read_dropped(directory: Path) -> dict[str, Any]:
         return {"rows": 0, "last": ""}
 
 
-def set_metrics_aside(directory: str | Path) -> None:
-    """Call before verl starts in this folder: its file logger empties `metrics.jsonl`, also when it resumes.
-
-    The earlier lines stay as `metrics-0001.jsonl`, `metrics-0002.jsonl`, ...; `load_run` reads them all. A
-    `Recorder` that begins at step 0 removes them, as it removes the parts of the run that was there before.
-    """
-    directory = Path(directory)
-    path = directory / METRICS
-    if path.exists() and path.stat().st_size:
-        path.rename(directory / f"metrics-{len(list(directory.glob('metrics-*.jsonl'))) + 1:04d}.jsonl")
-
-
 class Recorder:
     """Writes `<directory>/rollouts/step-000012.parquet` from a background thread.
 
     Args:
         directory: the run's folder; made when missing.
-        resume_step: the step that training continues after (0: a new run). Parts of later steps belong to work that is
-            about to be done again and are removed. None leaves every part where it is.
+        resume_step: the step that training continues after. Parts of later steps belong to work that is about to be done
+            again and are removed; verl's `metrics.jsonl`, which its file logger empties at every start, is set aside as
+            `metrics-0001.jsonl`, ... 0 begins a new run. None leaves everything where it is.
         about: facts of the run that the report shows and that no row holds, e.g. `{"mixture": {task: weight}}`; kept in
             `<directory>/about.json`.
 
@@ -174,15 +163,19 @@ class Recorder:
         self.close()
 
     def _clear(self, resume_step: int | None) -> None:
-        """Removes what a killed writer left half-written, and the parts after `resume_step`."""
+        """Removes what a killed writer left half-written and what `resume_step` makes void; keeps verl's metrics."""
         for path in self.parts.iterdir():
             step = part_step(path)
             later = resume_step is not None and step is not None and step > resume_step
             if path.suffix == ".tmp" or later:
                 path.unlink()
+        earlier = sorted(self.directory.glob("metrics-*.jsonl"))
+        metrics = self.directory / METRICS
         if resume_step == 0:
-            for path in [self.directory / DROPPED, *self.directory.glob("metrics-*.jsonl")]:
+            for path in [self.directory / DROPPED, self.directory / ABOUT, *earlier]:
                 path.unlink(missing_ok=True)
+        elif resume_step and metrics.exists() and metrics.stat().st_size:
+            metrics.rename(self.directory / f"metrics-{len(earlier) + 1:04d}.jsonl")
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:

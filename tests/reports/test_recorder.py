@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from sv6d.reports import recorder as module
-from sv6d.reports.recorder import QUEUED_STEPS, Recorder, part_name, schema, set_metrics_aside
+from sv6d.reports.recorder import QUEUED_STEPS, Recorder, part_name, schema
 from sv6d.rewards import COMPONENTS
 
 
@@ -130,14 +130,21 @@ def test_writing_after_close_is_a_mistake_that_is_named(tmp_path):
         recorder.write([row()], step=1)
 
 
-def test_metrics_of_the_interrupted_run_are_set_aside_before_verl_empties_the_file(tmp_path):
-    for text in ("one", "two"):
+def test_resuming_sets_the_metrics_aside_before_verl_empties_the_file(tmp_path):
+    for text in ("one", "two", ""):  # an empty file holds nothing to keep
         (tmp_path / "metrics.jsonl").write_text(text)
-        set_metrics_aside(tmp_path)
+        Recorder(tmp_path, resume_step=3).close()
     assert (tmp_path / "metrics-0001.jsonl").read_text() == "one"
     assert (tmp_path / "metrics-0002.jsonl").read_text() == "two"
-    set_metrics_aside(tmp_path)  # nothing there: nothing to do
+    assert not (tmp_path / "metrics-0003.jsonl").exists()
+
+
+def test_a_new_run_in_an_old_folder_does_not_inherit_its_parts_and_metrics(tmp_path):
+    with Recorder(tmp_path) as recorder:
+        recorder.write([row()], step=9)
+    (tmp_path / "metrics-0001.jsonl").write_text("old")
     Recorder(tmp_path, resume_step=0).close()
+    assert list((tmp_path / "rollouts").iterdir()) == []
     assert not list(tmp_path.glob("metrics-*"))
 
 
