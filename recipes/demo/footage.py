@@ -82,7 +82,7 @@ PLACES = (
     "gravel",
     "hubble_deep_field",
 )  # photographs of a place or ground, of no thing by itself
-FINE = ("grass", "gravel", "hubble_deep_field")  # photographs whose detail is lost at 64 pixels
+EVEN = ("grass", "gravel", "hubble_deep_field", "retina")  # photographs in which nothing stands out at 64 pixels
 COLOURFUL = ("coffee", "motorcycle_left", "astronaut", "ihc", "retina")
 # details of a thing: the windows hold nothing else
 INSERTS: dict[Split, tuple[tuple[str, Window], ...]] = {
@@ -107,7 +107,7 @@ FRAMINGS: dict[Split, tuple[Framing, ...]] = {
         Framing("close-up", Run("carphone_pristine", 0, 70, 1), Window(0.47, 0.4, 0.66)),
         Framing("close-up", "astronaut", Window(0.44, 0.18, 0.34)),
         Framing("close-up", "chelsea", Window(0.48, 0.5, 1.0)),
-        Framing("extreme close-up", Run("carphone_pristine", 0, 70, 1), Window(0.47, 0.46, 0.26)),
+        Framing("extreme close-up", Run("carphone_pristine", 0, 70, 1), Window(0.47, 0.44, 0.2)),
         Framing("extreme close-up", "astronaut", Window(0.435, 0.2, 0.14)),
         Framing("extreme close-up", "chelsea", Window(0.38, 0.39, 0.34)),
     ),
@@ -117,7 +117,7 @@ FRAMINGS: dict[Split, tuple[Framing, ...]] = {
         Framing("medium shot", "camera", Window(0.38, 0.38, 0.6)),
         Framing("close-up", Run("carphone_pristine", 92, 120, 1), Window(0.36, 0.42, 0.66)),
         Framing("close-up", "camera", Window(0.42, 0.25, 0.3)),
-        Framing("extreme close-up", Run("carphone_pristine", 92, 120, 1), Window(0.39, 0.45, 0.26)),
+        Framing("extreme close-up", Run("carphone_pristine", 92, 120, 1), Window(0.4, 0.43, 0.2)),
     ),
 }
 # words of skimage's page.png with their pixel boxes (left, top, right, bottom) in the 384 x 191 scan
@@ -221,10 +221,10 @@ class Stock:
             if (people is None or run.people == people) and (not steady or name in STEADY)
         ]
 
-    def photos(self, *, people: bool = True, fine: bool = True, things: bool = True) -> list[str]:
-        """The photographs of this split; without those that show people, those of nothing but fine grain, those of a thing."""
+    def photos(self, *, people: bool = True, even: bool = True, things: bool = True) -> list[str]:
+        """The photographs of this split; without those that show people, those in which nothing stands out, those of a thing."""
         return [
             name
             for name in PHOTOS[self.split]
-            if (people or name not in PEOPLE) and (fine or name not in FINE) and (things or name in PLACES)
+            if (people or name not in PEOPLE) and (even or name not in EVEN) and (things or name in PLACES)
         ]

@@ -105,7 +105,7 @@ def camera_movement(rng: np.random.Generator, stock: Stock) -> Item:
     """`camera_movement` from how a window travels over footage that was taken with a steady camera."""
     bounds = _bounds(rng)
     tags = _different(rng, ["static shot", "zoom in", "zoom out", "pan/tilt", "handheld"], len(bounds) - 1)
-    sources = _different(rng, [*stock.runs(steady=True), *stock.photos(fine=False)], len(tags))
+    sources = _different(rng, [*stock.runs(steady=True), *stock.photos(even=False)], len(tags))
     shots = []
     for tag, source, count in zip(tags, sources, np.diff(bounds), strict=True):
         footage = stock.frames(source, count, rng, speed=1.0)
@@ -177,7 +177,7 @@ def editing_effects_and_transitions(rng: np.random.Generator, stock: Stock) -> I
     bounds = [0, int(rng.choice([8, 16, 24])), COUNT]
     effects = _different(rng, ["split screen", "picture-in-picture", "subtitle overlay", "blur mask", "film grain"], 2)
     kind = _choice(rng, ["hard cut", "flash", "glitch transition"])
-    layers, sources = [], _different(rng, stock.runs() + stock.photos(fine=False), 4)
+    layers, sources = [], _different(rng, stock.runs() + stock.photos(even=False), 4)
     for effect, source, second in zip(effects, sources[:2], sources[2:], strict=True):
         scene, other = _scene(rng, stock, COUNT, source), _scene(rng, stock, COUNT, second)
         corner = (int(rng.integers(2)), int(rng.integers(2)))
