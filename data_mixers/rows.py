@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..schema import TASKS, TaskError, validate_ground_truth
+from ..schema import TASKS, TaskError, Taxonomy, validate_ground_truth
 
 _MESSAGES = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
 _SIZES = {"min_pixels": pa.int64(), "max_pixels": pa.int64(), "resized_height": pa.int64(), "resized_width": pa.int64()}
@@ -189,8 +189,12 @@ def media_paths(row: dict[str, Any]) -> list[str]:
     return [item[kind] for kind in MEDIA_OPTIONS for item in row.get(kind + "s") or []]
 
 
-def validate_row(row: dict[str, Any], root: str | os.PathLike) -> None:
+def validate_row(row: dict[str, Any], root: str | os.PathLike, taxonomy: Taxonomy | None = None) -> None:
     """Check what training relies on: the task, the media files and their places in the prompt, the ground truth.
+
+    Args:
+        root: the folder of the row's file.
+        taxonomy: the canonical tags of the ground truth; None for the packaged taxonomy.
 
     Raises:
         RowError: naming the row, the field, the value and the mend; `MissingMedia` when all else is in order.
@@ -202,7 +206,7 @@ def validate_row(row: dict[str, Any], root: str | os.PathLike) -> None:
     row = resolve_media(row, root)
     _check_places(row, where)
     try:
-        validate_ground_truth(row["data_source"], row["reward_model"]["ground_truth"], info.get("duration"))
+        validate_ground_truth(row["data_source"], row["reward_model"]["ground_truth"], info.get("duration"), taxonomy)
     except ValueError as error:
         raise RowError(f"{where}: reward_model.ground_truth: {error}") from error
     for path in media_paths(row):

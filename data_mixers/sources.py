@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..schema import Taxonomy
 from .rows import MissingMedia, RowError, read_rows, validate_row
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ def row_files(data_files: str | Path | Iterable[str | Path]) -> list[str]:
     return [str(file) for file in files]
 
 
-def load_rows(files: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """All rows of the files, media paths absolute.
+def load_rows(files: Iterable[str | Path], taxonomy: Taxonomy | None = None) -> list[dict[str, Any]]:
+    """All rows of the files, media paths absolute, ground truths checked against `taxonomy` (None: the packaged one).
 
     Raises:
         RowError: any row is broken (the first few are named, with file and row), or more than `MISSING_TOLERANCE` of a
@@ -43,7 +44,7 @@ def load_rows(files: Iterable[str | Path]) -> list[dict[str, Any]]:
     for file in map(Path, files):
         for row in read_rows(file):
             try:
-                validate_row(row, file.parent)
+                validate_row(row, file.parent, taxonomy)
             except MissingMedia as error:
                 missing.setdefault(row["data_source"], []).append(f"{file}: {error}")
             except RowError as error:

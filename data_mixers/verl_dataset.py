@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from ..schema import TASKS
+from ..schema import TASKS, Taxonomy
 from .media import decode_error
 from .memo import Memo
 from .mixture import Mixture
@@ -29,7 +29,7 @@ os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
 
 logger = logging.getLogger(__name__)
 
-_SETTINGS = {"weights": None, "seed": 0, "length": None, "skipped_rows": None}
+_SETTINGS = {"weights": None, "seed": 0, "length": None, "skipped_rows": None, "taxonomy": None}
 _DECODED = Memo(capacity=2 << 30)
 _PROCESSED = Memo(capacity=2 << 30)
 
@@ -49,6 +49,7 @@ class MixtureDataset(RLHFDataset):
             length: prompts in the whole run, at least steps x train_batch_size; prompts prefetched beyond the last step
                 count too.
             skipped_rows: folder for `skipped_rows.jsonl`, the list of rows whose media did not decode; null only logs.
+            taxonomy: path of the taxonomy that the ground truths use, as in `reward.reward_kwargs`; null for ours.
         max_samples: of validation files, use this many rows, evenly over the tasks; -1 for all.
 
     Raises:
@@ -65,7 +66,7 @@ class MixtureDataset(RLHFDataset):
         super().__init__(row_files(data_files), tokenizer, config, processor, max_samples)
 
     def _read_files_and_tokenize(self) -> None:
-        rows = load_rows(self.data_files)
+        rows = load_rows(self.data_files, Taxonomy.load(self.settings["taxonomy"]))
         self.dataframe = datasets.Dataset(pa.Table.from_pylist(rows, RL_SCHEMA))
         source = np.array([row["data_source"] for row in rows])
         self.rows_of = {task: np.flatnonzero(source == task) for task in TASKS if task in source}

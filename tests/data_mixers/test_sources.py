@@ -1,10 +1,13 @@
 """Row files on their way into training: broken rows stop the run with their place, a few missing media do not."""
 
 import logging
+from pathlib import Path
 
 import pytest
+import sv6d.schema
 from sv6d.data_mixers.rows import MissingMedia, RowError, read_rows, write_rows
 from sv6d.data_mixers.sources import load_rows, row_files
+from sv6d.schema import Taxonomy
 
 
 def test_a_folder_stands_for_its_files(data):
@@ -51,3 +54,11 @@ def test_a_few_lost_media_are_only_told(data, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(load_rows([path])) == 10
     assert "1 of 10 rows of subject lack their media; they will be skipped" in caplog.text
+
+
+def test_ground_truths_may_follow_another_taxonomy(data, tmp_path):
+    packaged = (Path(sv6d.schema.__file__).parent / "taxonomy.yaml").read_text()
+    path = tmp_path / "own.yaml"
+    path.write_text(packaged.replace("single-person", "one-person"))
+    with pytest.raises(RowError, match=r"3 of 5 rows are broken:\n.*single-person"):
+        load_rows(row_files(data / "rl"), Taxonomy.load(path))
