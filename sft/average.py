@@ -1,24 +1,25 @@
 """`sv6d average`: the uniform mean of a run's last checkpoints (stochastic weight averaging, section 5.1.2).
 
-Tensor by tensor, slice by slice, summed in float32: memory stays at a few slices whatever the model's size. The output has the
+Tensor by tensor, slice by slice, summed in float32: memory stays at a few megabytes whatever the model's size. The output has the
 last checkpoint's files, tensor names and dtypes, so whatever loads that one loads the average.
 """
 
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from .checkpoints import AverageError, Weights, as_model_folder, last_checkpoints
+from .checkpoints import AverageError, Weights, as_model_folder, last_checkpoints, read_header
 
 RECORD = "sv6d_average.json"
 """Written into the output: what it is the mean of. A folder that has it may be replaced by a new average."""
-SLICE_BYTES = 16 << 20
+SLICE_BYTES = 1 << 18
+"""Read at a time of each checkpoint; small, so that the sums stay in the processor's cache."""
 
 
 def average(checkpoints: Sequence[str | Path], out: str | Path, advance: Callable[[int], None] | None = None) -> Path:
@@ -62,15 +63,16 @@ def average(checkpoints: Sequence[str | Path], out: str | Path, advance: Callabl
 
 def _average_file(file: Path, weights: list[Weights], target: Path, advance: Callable[[int], None]) -> None:
     """One safetensors file: the last checkpoint's header as it is, then each tensor's mean at the place that the header gives."""
-    header, entries = weights[-1].layout(file)
-    with target.open("wb") as sink:
+    header, entries = read_header(file)
+    with target.open("wb", buffering=0) as sink:
         sink.write(header)
         for name in sorted(entries, key=lambda name: entries[name]["data_offsets"]):
             for mean in _means(name, weights):
-                advance(sink.write(mean))
+                sink.write(mean)
+                advance(len(mean))
 
 
-def _means(name: str, weights: list[Weights]):
+def _means(name: str, weights: list[Weights]) -> Iterator[memoryview]:
     """The mean of one tensor, as bytes in the stored dtype, a slice after the other.
 
     Raises:
@@ -78,20 +80,23 @@ def _means(name: str, weights: list[Weights]):
     """
     import torch
 
-    for slices in zip(*(source.slices(name, SLICE_BYTES) for source in weights), strict=True):
-        last = slices[-1]
-        if not last.is_floating_point():
-            if not all(torch.equal(part, last) for part in slices):
+    buffers = [torch.empty(SLICE_BYTES, dtype=torch.uint8) for _ in weights]
+    for parts in zip(
+        *(source.slices(name, buffer) for source, buffer in zip(weights, buffers, strict=True)), strict=True
+    ):
+        first = parts[0]
+        if not first.is_floating_point():
+            if not all(torch.equal(part, first) for part in parts):
                 raise AverageError(
-                    f"{name} holds {last.dtype} and differs between checkpoints; whole numbers have no mean"
+                    f"{name} holds {first.dtype} and differs between checkpoints; whole numbers have no mean"
                 )
-            mean = last
+            mean = first
         else:
-            total = slices[0].to(torch.promote_types(last.dtype, torch.float32), copy=True)
-            for part in slices[1:]:
-                total += part
-            mean = total.div_(len(slices)).to(last.dtype)
-        yield memoryview(mean.contiguous().view(-1).view(torch.uint8).numpy())
+            total = first if first.dtype.itemsize >= 4 else first.float()
+            for part in parts[1:]:
+                total += part if part.dtype == total.dtype else part.float()
+            mean = total.div_(len(parts)).to(first.dtype)
+        yield memoryview(mean.view(torch.uint8).numpy())
 
 
 def _check_equal_layout(weights: list[Weights], limit: int = 10) -> None:

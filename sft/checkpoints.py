@@ -1,21 +1,31 @@
 """Checkpoints as averaging needs them: the last ones of a run, each as a model folder, its tensors by name and in slices."""
 
 import json
+import math
 import os
 import re
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+
+if TYPE_CHECKING:
+    import torch
 
 STEP = re.compile(r"global_step_(\d+)$")
 TRACKER = "latest_checkpointed_iteration.txt"
 """verl writes a step here once its checkpoint is whole."""
+
+
+TORCH_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+"""safetensors' names of dtypes, and torch's."""
 
 
 class AverageError(click.ClickException):
@@ -80,65 +90,71 @@ def merge_shards(shards: Path, target: Path) -> Path:
 
 
 class Weights:
-    """The tensors of a model folder, wherever its shards keep them. A context manager: the files stay open meanwhile."""
+    """The tensors of a model folder, wherever its shards keep them. A context manager: the files stay open meanwhile.
+
+    Read with plain reads into one buffer, not mapped (as `safe_open` does): a mapped file's pages would count as memory of
+    the process up to the file's whole size, and faulting them in is several times slower than reading.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.files = sorted(folder.glob("*.safetensors"))
         self.tensors: dict[str, TensorInfo] = {}
-        self._file_of: dict[str, Path] = {}
+        self._place: dict[str, tuple[Path, int]] = {}
         for file in self.files:
-            for name, entry in self.layout(file)[1].items():
+            header, entries = read_header(file)
+            for name, entry in entries.items():
                 self.tensors[name] = TensorInfo(entry["dtype"], tuple(entry["shape"]))
-                self._file_of[name] = file
+                self._place[name] = file, len(header) + entry["data_offsets"][0]
 
     def __enter__(self) -> "Weights":
-        from safetensors import safe_open
-
         with ExitStack() as stack:
-            self._open = {file: stack.enter_context(safe_open(file, framework="pt")) for file in self.files}
+            self._open = {file: stack.enter_context(file.open("rb", buffering=0)) for file in self.files}
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception) -> None:
         self._stack.close()
 
-    def layout(self, file: Path) -> tuple[bytes, dict[str, dict[str, Any]]]:
-        """A safetensors file's header: its bytes as they stand, and name -> dtype, shape, data_offsets.
+    def slices(self, name: str, buffer: "torch.Tensor") -> Iterator["torch.Tensor"]:
+        """A tensor's consecutive elements, flat, as many at a time as fit in `buffer`; each is valid until the next is asked for.
 
-        Raises:
-            AverageError: the file is cut short or is no safetensors file.
+        Args:
+            buffer: uint8 (n,), n a multiple of 8.
         """
-        try:
-            with file.open("rb") as source:
-                length = source.read(8)
-                text = source.read(struct.unpack("<Q", length)[0])
-            entries = {name: entry for name, entry in json.loads(text).items() if name != "__metadata__"}
-        except (struct.error, ValueError, MemoryError, OverflowError) as error:
-            raise AverageError(f"{file} is no whole safetensors file: {error}") from error
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-        if file.stat().st_size != 8 + len(text) + end:
-            raise AverageError(
-                f"{file} has {file.stat().st_size:,} bytes and its header describes {8 + len(text) + end:,}; copy it anew"
-            )
-        return length + text, entries
+        import torch
 
-    def slices(self, name: str, size: int) -> Iterator:
-        """A tensor's consecutive parts along its first axis, of about `size` bytes each; a scalar is its own part."""
-        source = self._open[self._file_of[name]]
-        shape = self.tensors[name].shape
-        if len(shape) == 0 or shape[0] == 0:
-            yield source.get_tensor(name)
-            return
-        view = source.get_slice(name)
-        row = max(1, 4 * _product(shape[1:]))
-        step = max(1, size // row)
-        for start in range(0, shape[0], step):
-            yield view[start : start + step]
+        info, (file, offset) = self.tensors[name], self._place[name]
+        dtype = getattr(torch, TORCH_DTYPES[info.dtype])
+        left = math.prod(info.shape) * dtype.itemsize
+        source, view = self._open[file], memoryview(buffer.numpy())
+        source.seek(offset)
+        while left:
+            size = min(left, len(view))
+            if source.readinto(view[:size]) != size:
+                raise AverageError(f"{file}: {name} cannot be read to its end; was the file changed meanwhile?")
+            left -= size
+            yield buffer[:size].view(dtype)
 
 
-def _product(numbers: tuple[int, ...]) -> int:
-    result = 1
-    for number in numbers:
-        result *= number
-    return result
+def read_header(file: Path) -> tuple[bytes, dict[str, dict[str, Any]]]:
+    """A safetensors file's header: its bytes as they stand, and name -> dtype, shape, data_offsets (from the header's end).
+
+    Raises:
+        AverageError: the file is cut short, is no safetensors file, or holds a dtype that is not known here.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as source:
+        length = source.read(8)
+        text = source.read(min(int.from_bytes(length, "little"), size))
+    try:
+        entries = {name: entry for name, entry in json.loads(text).items() if name != "__metadata__"}
+    except ValueError as error:
+        raise AverageError(f"{file} is no whole safetensors file: {error}") from error
+    described = 8 + len(text) + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    if size != described:
+        raise AverageError(f"{file} has {size:,} bytes and its header describes {described:,}; copy it anew")
+    unknown = {entry["dtype"] for entry in entries.values()} - TORCH_DTYPES.keys()
+    if unknown:
+        raise AverageError(f"{file} holds {', '.join(sorted(unknown))}; known are {', '.join(TORCH_DTYPES)}")
+    return length + text, entries
