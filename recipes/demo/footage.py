@@ -47,6 +47,11 @@ class Framing(NamedTuple):
     source: str | Run
     window: Window
 
+    @property
+    def file(self) -> str:
+        """The photograph or clip that the subject is in."""
+        return self.source if isinstance(self.source, str) else self.source.clip
+
 
 # bikes.mp4 is cut at frames 30, 76, 137, 187 and 242; the other two clips are single shots.
 RUNS: dict[Split, dict[str, Run]] = {

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from . import edits
 from .edits import Frames
-from .footage import COLOURFUL, DETAILED, FRAMINGS, INSERTS, WORDS, Run, Stock, Window, digits, faces, photo
+from .footage import COLOURFUL, DETAILED, FRAMINGS, INSERTS, WORDS, Stock, Window, digits, photo
+from .scenes import SIZE, choice, different, face, nudged, random_window, resized, scene, sizes_of_one_subject
 
-SIZE, FPS, COUNT = 128, 8, 32  # films: pixels of a side, frames a second, frames (4.0 s)
+FPS, COUNT = 8, 32  # films: frames a second, frames (4.0 s)
 STRIP = (128, 32)  # stills: width and height of a strip of writing
 ANNOTATED: dict[str, tuple[str, ...]] = {
     "shot_framing": ("camera_language.shot_size",),
@@ -67,11 +67,11 @@ Maker = Callable[[np.random.Generator, Stock], Item]
 def shot_framing(rng: np.random.Generator, stock: Stock) -> Item:
     """`shot_size` from where the window lies on a subject whose place in the picture is known."""
     bounds = _bounds(rng)
-    tags = _different(rng, sorted({framing.tag for framing in FRAMINGS[stock.split]}), len(bounds) - 1)
+    tags = different(rng, sorted({framing.tag for framing in FRAMINGS[stock.split]}), len(bounds) - 1)
     shots = []
     for tag, count in zip(tags, np.diff(bounds), strict=True):
-        framing = _choice(rng, [framing for framing in FRAMINGS[stock.split] if framing.tag == tag])
-        window = _nudged(rng, framing.window)
+        framing = choice(rng, [framing for framing in FRAMINGS[stock.split] if framing.tag == tag])
+        window = nudged(rng, framing.window)
         shots.append(edits.reframe(stock.frames(framing.source, count, rng), window, SIZE))
     return Item(np.concatenate(shots), _segments(bounds, [{"shot_size": tag} for tag in tags]))
 
@@ -79,14 +79,14 @@ def shot_framing(rng: np.random.Generator, stock: Stock) -> Item:
 def lens_and_focus(rng: np.random.Generator, stock: Stock) -> Item:
     """`depth_of_field` from how far the picture behind a sharp subject is blurred; a focus that moves is a rack focus."""
     bounds = _bounds(rng)
-    tags = _different(rng, ["shallow focus", "moderate focus", "deep focus", "rack focus"], len(bounds) - 1)
+    tags = different(rng, ["shallow focus", "moderate focus", "deep focus", "rack focus"], len(bounds) - 1)
     shots = []
     for tag, count in zip(tags, np.diff(bounds), strict=True):
-        name = _choice(rng, DETAILED[stock.split])
-        behind = edits.reframe(stock.frames(name, 1, rng), _window(rng, 0.35, 0.45), SIZE)
+        name = choice(rng, DETAILED[stock.split])
+        behind = edits.reframe(stock.frames(name, 1, rng), random_window(rng, 0.35, 0.45), SIZE)
         height = int(rng.integers(64, 80))
         center = tuple(rng.uniform(0.4, 0.6, 2) * SIZE)
-        subject, mask = _face(rng, stock, height), edits.oval(height, height)
+        subject, mask = face(rng, stock, height), edits.oval(height, height)
 
         def seen(far: float, near: float, behind=behind, subject=subject, mask=mask, center=center) -> Frames:
             return edits.paste(edits.blur(behind, far), edits.blur(subject[None], near)[0], center, mask)
@@ -104,8 +104,8 @@ def lens_and_focus(rng: np.random.Generator, stock: Stock) -> Item:
 def camera_movement(rng: np.random.Generator, stock: Stock) -> Item:
     """`camera_movement` from how a window travels over footage that was taken with a steady camera."""
     bounds = _bounds(rng)
-    tags = _different(rng, ["static shot", "zoom in", "zoom out", "pan/tilt", "handheld"], len(bounds) - 1)
-    sources = _different(rng, [*stock.runs(steady=True), *stock.photos(even=False)], len(tags))
+    tags = different(rng, ["static shot", "zoom in", "zoom out", "pan/tilt", "handheld"], len(bounds) - 1)
+    sources = different(rng, [*stock.runs(steady=True), *stock.photos(even=False)], len(tags))
     shots = []
     for tag, source, count in zip(tags, sources, np.diff(bounds), strict=True):
         footage = stock.frames(source, count, rng, speed=1.0)
@@ -127,9 +127,9 @@ def camera_movement(rng: np.random.Generator, stock: Stock) -> Item:
 def cut_point_detection(rng: np.random.Generator, stock: Stock) -> Item:
     """Shots that tile the film, each of other footage; `transition_type` is what leads into a shot, so the first has none."""
     bounds = _bounds(rng, shots=(2, 3), step=FPS // 2)
-    kind = _choice(rng, ["hard cut", "cross dissolve", "wipe", "fade to black"])
+    kind = choice(rng, ["hard cut", "cross dissolve", "wipe", "fade to black"])
     layers = [
-        _scene(rng, stock, COUNT, source) for source in _different(rng, stock.runs() + stock.photos(), len(bounds) - 1)
+        scene(rng, stock, COUNT, source) for source in different(rng, stock.runs() + stock.photos(), len(bounds) - 1)
     ]
     film = layers[0]
     for layer, at in zip(layers[1:], bounds[1:-1], strict=True):
@@ -144,8 +144,8 @@ def cut_point_detection(rng: np.random.Generator, stock: Stock) -> Item:
 
 def editing_logic(rng: np.random.Generator, stock: Stock) -> Item:
     """`editing_logic` from the order in which pieces of footage are joined; the film, or each half of it, has its own."""
-    bounds = _choice(rng, [[0, COUNT], [0, COUNT // 2, COUNT]])
-    tags = _different(rng, ["jump cut", "cross cut", "montage", "cutaway", "emphasis cut"], len(bounds) - 1)
+    bounds = choice(rng, [[0, COUNT], [0, COUNT // 2, COUNT]])
+    tags = different(rng, ["jump cut", "cross cut", "montage", "cutaway", "emphasis cut"], len(bounds) - 1)
     sequences = [_sequence(rng, stock, tag, count) for tag, count in zip(tags, np.diff(bounds), strict=True)]
     return Item(np.concatenate(sequences), _segments(bounds, [{"editing_logic": tag} for tag in tags]))
 
@@ -153,45 +153,45 @@ def editing_logic(rng: np.random.Generator, stock: Stock) -> Item:
 def _sequence(rng: np.random.Generator, stock: Stock, logic: str, count: int) -> Frames:
     """`count` frames (a multiple of 16) that are cut by one editing logic."""
     quarter, eighth = count // 4, count // 8
-    first, second = (_scene(rng, stock, count, source) for source in _different(rng, stock.runs() + stock.photos(), 2))
+    first, second = (scene(rng, stock, count, source) for source in different(rng, stock.runs() + stock.photos(), 2))
     if logic == "jump cut":  # one framing, time removed at every quarter
-        run = _choice(rng, stock.runs(steady=True))
+        run = choice(rng, stock.runs(steady=True))
         pieces = np.linspace(run.start, run.stop - 5, 4).astype(int)
-        window = _window(rng, 0.75, 0.95)
+        window = random_window(rng, 0.75, 0.95)
         parts = [run._replace(start=int(start), stop=int(start) + 5) for start in pieces]
         return np.concatenate([edits.reframe(stock.frames(part, quarter, rng, 1.0), window, SIZE) for part in parts])
     if logic == "cross cut":  # A B A B
         turn = np.arange(count) // quarter % 2 == 1
         return np.where(turn[:, None, None, None], second, first)
     if logic == "montage":  # short scenes, each of other footage
-        sources = _different(rng, stock.runs() + stock.photos(), count // 4)
-        return np.concatenate([_scene(rng, stock, 4, source) for source in sources])
+        sources = different(rng, stock.runs() + stock.photos(), count // 4)
+        return np.concatenate([scene(rng, stock, 4, source) for source in sources])
     if logic == "cutaway":  # A B A
         return np.concatenate([first[: 3 * eighth], second[3 * eighth : 5 * eighth], first[5 * eighth :]])
-    wide, tight = (film[:count] for film in _sizes_of_one_subject(rng, stock))
+    wide, tight = sizes_of_one_subject(rng, stock, count)
     return edits.cut(wide, tight, count // 2) if rng.random() < 0.5 else edits.cut(tight, wide, count // 2)
 
 
 def editing_effects_and_transitions(rng: np.random.Generator, stock: Stock) -> Item:
     """Two shots with an effect each (`editing_effects`), joined in a visible way (`transition_type`)."""
     bounds = [0, int(rng.choice([8, 16, 24])), COUNT]
-    effects = _different(rng, ["split screen", "picture-in-picture", "subtitle overlay", "blur mask", "film grain"], 2)
-    kind = _choice(rng, ["hard cut", "flash", "glitch transition"])
-    layers, sources = [], _different(rng, stock.runs() + stock.photos(even=False), 4)
+    effects = different(rng, ["split screen", "picture-in-picture", "subtitle overlay", "blur mask", "film grain"], 2)
+    kind = choice(rng, ["hard cut", "flash", "glitch transition"])
+    layers, sources = [], different(rng, stock.runs() + stock.photos(even=False), 4)
     for effect, source, second in zip(effects, sources[:2], sources[2:], strict=True):
-        scene, other = _scene(rng, stock, COUNT, source), _scene(rng, stock, COUNT, second)
+        shot, other = scene(rng, stock, COUNT, source), scene(rng, stock, COUNT, second)
         corner = (int(rng.integers(2)), int(rng.integers(2)))
         if effect == "split screen":
-            scene = edits.split_screen(scene, other)
+            shot = edits.split_screen(shot, other)
         elif effect == "picture-in-picture":
-            scene = edits.picture_in_picture(scene, other[:, ::3, ::3], corner)
+            shot = edits.picture_in_picture(shot, other[:, ::3, ::3], corner)
         elif effect == "subtitle overlay":
-            scene = edits.subtitle(scene, "".join(rng.choice(list("ACEHKLNOTX"), 6)))
+            shot = edits.subtitle(shot, "".join(rng.choice(list("ACEHKLNOTX"), 6)))
         elif effect == "blur mask":
-            scene = edits.blur_mask(scene, (8, 8, SIZE - 8, SIZE - 8), 16)
+            shot = edits.blur_mask(shot, (8, 8, SIZE - 8, SIZE - 8), 16)
         else:
-            scene = edits.film_grain(scene, 0.25, rng)
-        layers.append(scene)
+            shot = edits.film_grain(shot, 0.25, rng)
+        layers.append(shot)
     film = {
         "hard cut": lambda a, b, at: edits.cut(a, b, at),
         "flash": lambda a, b, at: edits.fade_through(a, b, at, 8, (255, 255, 255)),
@@ -204,22 +204,22 @@ def editing_effects_and_transitions(rng: np.random.Generator, stock: Stock) -> I
 def subject(rng: np.random.Generator, stock: Stock) -> Item:
     """`configuration` from how many real faces stand in a place without people; `framing_type` insert = the detail of a thing."""
     bounds = _bounds(rng)
-    tags = _different(rng, ["none", "single-person", "two-person", "group"], len(bounds) - 1)
+    tags = different(rng, ["none", "single-person", "two-person", "group"], len(bounds) - 1)
     shots, labels = [], []
     for tag, count in zip(tags, np.diff(bounds), strict=True):
         framing = "objective"
         if tag == "none" and rng.random() < 0.5:
             framing = "insert"
-            name, window = _choice(rng, INSERTS[stock.split])
-            shot = edits.reframe(stock.frames(name, count, rng), _nudged(rng, window), SIZE)
+            name, window = choice(rng, INSERTS[stock.split])
+            shot = edits.reframe(stock.frames(name, count, rng), nudged(rng, window), SIZE)
         else:
             places = [*stock.runs(people=0), *stock.photos(people=False, things=False)]
-            shot = _scene(rng, stock, count, _choice(rng, places)) // 2
+            shot = scene(rng, stock, count, choice(rng, places)) // 2
         across = {"none": [], "single-person": [0.5], "two-person": [0.27, 0.73], "group": [0.2, 0.5, 0.8]}[tag]
         height = 38 if tag == "group" else 48
         for x in across:
             y = rng.uniform(0.4, 0.65)
-            shot = edits.paste(shot, _face(rng, stock, height), (x * SIZE, y * SIZE), edits.oval(height, height))
+            shot = edits.paste(shot, face(rng, stock, height), (x * SIZE, y * SIZE), edits.oval(height, height))
         shots.append(shot)
         labels.append({"framing_type": framing, "configuration": tag})
     return Item(np.concatenate(shots), _segments(bounds, labels))
@@ -231,8 +231,8 @@ def lighting_and_color(rng: np.random.Generator, stock: Stock) -> Item:
     spread = {"low contrast": 0.04, "medium contrast": 0.1, "high contrast": 0.22}
     chroma = {"monochrome": 0.0, "medium saturation": 0.05, "high saturation": 0.13}
     warmth = {"cool tone": -0.17, "neutral tone": 0.0, "warm tone": 0.17}
-    key, contrast, color, tone = (_choice(rng, list(scale)) for scale in (luma, spread, chroma, warmth))
-    footage = _scene(rng, stock, COUNT, _choice(rng, stock.runs() + [p for p in stock.photos() if p in COLOURFUL]))
+    key, contrast, color, tone = (choice(rng, list(scale)) for scale in (luma, spread, chroma, warmth))
+    footage = scene(rng, stock, COUNT, choice(rng, stock.runs() + [p for p in stock.photos() if p in COLOURFUL]))
     film = edits.grade(footage, luma=luma[key], spread=spread[contrast], chroma=chroma[color], warmth=warmth[tone])
     tags = {"contrast": contrast, "saturation": color, "color_temperature": tone, "key_tone": key}
     return Item(film, _segments([0, COUNT], [tags]))
@@ -240,10 +240,10 @@ def lighting_and_color(rng: np.random.Generator, stock: Stock) -> Item:
 
 def composition_and_rhythm(rng: np.random.Generator, stock: Stock) -> Item:
     """`composition` from where faces are set in the frame, or from mirroring it; `visual_rhythm` from how often the film cuts."""
-    tag = _choice(rng, ["centered composition", "rule of thirds", "diagonal composition", "symmetrical composition"])
-    rhythm, length = _choice(rng, [("slow rhythm", 32), ("moderate rhythm", 16), ("fast rhythm", 4)])
-    sources = _different(rng, [*stock.runs(people=0), *stock.photos(people=False)], COUNT // length)
-    film = np.concatenate([_scene(rng, stock, length, source) for source in sources]) // 2
+    tag = choice(rng, ["centered composition", "rule of thirds", "diagonal composition", "symmetrical composition"])
+    rhythm, length = choice(rng, [("slow rhythm", 32), ("moderate rhythm", 16), ("fast rhythm", 4)])
+    sources = different(rng, [*stock.runs(people=0), *stock.photos(people=False)], COUNT // length)
+    film = np.concatenate([scene(rng, stock, length, source) for source in sources]) // 2
     if tag == "symmetrical composition":
         film = edits.mirror(film)
     else:
@@ -254,18 +254,18 @@ def composition_and_rhythm(rng: np.random.Generator, stock: Stock) -> Item:
             "diagonal composition": (32, _falling_or_rising(rng, [0.14, 0.38, 0.62, 0.86])),
         }[tag]
         for x, y in places:
-            film = edits.paste(film, _face(rng, stock, height), (x * SIZE, y * SIZE), edits.oval(height, height))
+            film = edits.paste(film, face(rng, stock, height), (x * SIZE, y * SIZE), edits.oval(height, height))
     return Item(film, _segments([0, COUNT], [{"composition": tag, "visual_rhythm": rhythm}]))
 
 
 def ocr_regular(rng: np.random.Generator, stock: Stock) -> Item:
     """A caption burnt into a strip of footage; one in eight is a word of the scanned page instead."""
     if rng.random() < 0.125:
-        word, (left, top, right, bottom) = _choice(rng, WORDS[stock.split])
+        word, (left, top, right, bottom) = choice(rng, WORDS[stock.split])
         scan = photo("page")[top:bottom, left:right]
-        return Item(_resized(scan, *STRIP), word)
+        return Item(resized(scan, *STRIP), word)
     text = "".join(rng.choice(list("ACEHKLNOTX24578"), 4))
-    strip = _scene(rng, stock, 1)[0, 48:80] // 3
+    strip = scene(rng, stock, 1)[0, 48:80] // 3
     color = tuple(int(c) for c in rng.integers(210, 256, 3))
     return Item(edits.caption(STRIP, text, color, behind=np.ascontiguousarray(strip)), text)
 
@@ -274,27 +274,27 @@ def ocr_handwritten(rng: np.random.Generator, stock: Stock) -> Item:
     """Four handwritten digits side by side."""
     ink, figures = digits(stock.split)
     chosen = rng.integers(0, len(ink), 4)
-    strip = np.concatenate([_resized(ink[index][..., None].repeat(3, -1), 32, 32) for index in chosen], axis=1)
+    strip = np.concatenate([resized(ink[index][..., None].repeat(3, -1), 32, 32) for index in chosen], axis=1)
     return Item(strip, "".join(str(figure) for figure in figures[chosen]))
 
 
 def temporal_action_localization(rng: np.random.Generator, stock: Stock) -> Item:
     """An event set into darkened footage between two known times; the query names it."""
-    slots = np.sort(rng.choice(COUNT // 4 - 1, 2, replace=False)) * 4
+    slots = np.sort(rng.choice(COUNT // 4, 2, replace=False)) * 4
     start, stop = int(slots[0]), int(slots[1]) + 4  # at least one second, on the half second
-    name, color = _choice(rng, [("white", (255, 255, 255)), ("yellow", (255, 230, 40)), ("green", (40, 255, 70))])
+    name, color = choice(rng, [("white", (255, 255, 255)), ("yellow", (255, 230, 40)), ("green", (40, 255, 70))])
     side = int(rng.integers(32, 48))
     event = np.full((side, side, 3), color, np.uint8)
     center = tuple(rng.uniform(side / 2, SIZE - side / 2, 2))
-    film = edits.insert_event(_scene(rng, stock, COUNT) // 2, event, center, start, stop)
+    film = edits.insert_event(scene(rng, stock, COUNT) // 2, event, center, start, stop)
     return Item(film, _segments([start, stop], [None]), query=f"a {name} square is visible")
 
 
 def visual_reasoning(rng: np.random.Generator, stock: Stock) -> Item:
     """Count the squares of one colour among some of another, or say which of two appears first; the thought names what is seen."""
     colors = {"red": (255, 50, 50), "blue": (70, 90, 255)}
-    asked, other = _different(rng, list(colors), 2)
-    film = _scene(rng, stock, COUNT) // 3
+    asked, other = different(rng, list(colors), 2)
+    film = scene(rng, stock, COUNT) // 3
     cells = rng.permutation(16)
 
     def show(film: Frames, color: str, cell: int, start: int) -> Frames:
@@ -317,16 +317,6 @@ def visual_reasoning(rng: np.random.Generator, stock: Stock) -> Item:
 
 
 # ---- what the makers share ------------------------------------------------------------------------------------------------
-def _choice(rng: np.random.Generator, options: Sequence):
-    return options[int(rng.integers(len(options)))]
-
-
-def _different(rng: np.random.Generator, options: Sequence, count: int) -> list:
-    """`count` options in random order, all different as long as there are enough; neighbours always differ."""
-    order = rng.permutation(len(options))
-    return [options[order[index % len(options)]] for index in range(count)]
-
-
 def _bounds(rng: np.random.Generator, shots: tuple[int, ...] = (1, 2, 2), step: int = FPS) -> list[int]:
     """Frame numbers that part the film into shots of a second or more, on a grid of `step` frames."""
     count = int(rng.choice(shots))
@@ -351,47 +341,8 @@ def _segments(bounds: Sequence[int], tags: Sequence[dict[str, str] | None]) -> s
     return json.dumps({"segments": segments}, separators=(",", ":"))
 
 
-def _window(rng: np.random.Generator, low: float, high: float) -> Window:
-    return Window(*rng.uniform(0.3, 0.7, 2), rng.uniform(low, high))
-
-
-def _nudged(rng: np.random.Generator, window: Window) -> Window:
-    dx, dy = rng.uniform(-0.03, 0.03, 2) * window.side
-    return Window(window.x + dx, window.y + dy, window.side * rng.uniform(0.93, 1.05))
-
-
-def _scene(rng: np.random.Generator, stock: Stock, count: int, source: str | Run | None = None) -> Frames:
-    """A stretch of footage (any, or the one named) through a window that stands still."""
-    source = source if source is not None else _choice(rng, stock.runs() + stock.photos())
-    return edits.reframe(stock.frames(source, count, rng), _window(rng, 0.6, 1.0), SIZE)
-
-
-def _sizes_of_one_subject(rng: np.random.Generator, stock: Stock) -> tuple[Frames, Frames]:
-    """One subject twice, two tags of `shot_size` or more apart, each a whole film long."""
-    size = ["long shot", "medium shot", "close-up", "extreme close-up"].index
-    name = lambda framing: framing.source if isinstance(framing.source, str) else framing.source.clip  # noqa: E731
-    pairs = [
-        (wide, tight)
-        for wide in FRAMINGS[stock.split]
-        for tight in FRAMINGS[stock.split]
-        if name(wide) == name(tight) and size(wide.tag) < size(tight.tag)
-    ]
-    return tuple(edits.reframe(stock.frames(f.source, COUNT, rng), f.window, SIZE) for f in _choice(rng, pairs))
-
-
-def _face(rng: np.random.Generator, stock: Stock, height: int) -> np.ndarray:
-    """A real face with its contrast evened out: (height, height, 3)."""
-    face = _choice(rng, faces(stock.split)).astype(float)
-    face = np.clip((face - face.mean()) / max(face.std(), 1) * 55 + 150, 0, 255).astype(np.uint8)
-    return _resized(face[..., None].repeat(3, -1), height, height)
-
-
 def _falling_or_rising(rng: np.random.Generator, steps: Sequence[float]) -> list[tuple[float, float]]:
     return list(zip(steps, steps[:: int(rng.choice([-1, 1]))], strict=True))
-
-
-def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), Image.BILINEAR))
 
 
 MAKERS: dict[str, Maker] = {
