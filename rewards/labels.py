@@ -20,66 +20,85 @@ from ..schema.taxonomy import SubDimension
 class LabelTable:
     """The label distances of one ground truth, ready to be looked up by predicted tag.
 
-    For each annotated sub-dimension it holds one row a tag, plus one for "none of them": the weighted distances of that
-    tag from every true segment.  A predicted segment's distances are then the sum of one row a sub-dimension.
+    For each annotated sub-dimension there is one row a tag, and one for "no known tag": the share of that
+    sub-dimension times the tag's distance from every true segment.  The distances of a predicted segment are the sum of
+    one row a sub-dimension.
     """
 
     def __init__(self, segments: Sequence[TrueSegment], taxonomy: Taxonomy, weights: Mapping[str, float]):
-        self._taxonomy = taxonomy
         pairs = sorted({pair for segment in segments for pair in segment.labels})
-        self._subs = [taxonomy.sub_dimension(*pair) for pair in pairs]
         self.dimensions = tuple(dict.fromkeys(dimension for dimension, _ in pairs))
         """The dimensions that the ground truth annotates anywhere."""
         self.common_dimensions = tuple(
             d for d in self.dimensions if all(any(k == d for k, _ in segment.labels) for segment in segments)
         )
-        """Those that every true segment annotates: the keys that an answer's segments must hold."""
-        self._true = [[_ids(sub, segment) for segment in segments] for sub in self._subs]
-        shares = _shares(segments, pairs, weights)
-        self._shares = shares
-        blocks = [
-            np.array([[set_distance(sub, (tag,), true) for true in column] for tag in range(-1, len(sub.labels))])
-            for sub, column in zip(self._subs, self._true, strict=True)
-        ]
-        self._offsets = np.cumsum([1] + [len(block) for block in blocks])[:-1] if blocks else np.zeros(0, int)
-        self._rows = np.concatenate([b * s for b, s in zip(blocks, shares, strict=True)]) if blocks else None
-        self._count = len(segments)
+        """Those that every true segment annotates: the keys that each segment of an answer must hold."""
+        columns = []
+        rows = [np.zeros((1, len(segments)))]  # row 0: a sub-dimension that is added afterwards
+        for pair, shares in zip(pairs, _shares(segments, pairs, weights), strict=True):
+            columns.append(_Column(taxonomy, pair, segments, shares, first_row=sum(map(len, rows))))
+            rows.append(np.array([columns[-1].distances((tag,)) for tag in range(-1, len(columns[-1].sub.labels))]))
+        self._columns = columns
+        self._rows = np.concatenate(rows)
 
     def distances(self, predicted: Sequence[Segment]) -> np.ndarray:
         """Delta_label of eq. 6 in [0, 1]: (len(predicted), N_true)."""
-        if self._rows is None:
-            return np.zeros((len(predicted), self._count))
-        single, several = [], []
-        for i, segment in enumerate(predicted):
+        rows, several = [], []
+        for segment in predicted:
             labels = segment.labels or _NOTHING
-            for s, sub in enumerate(self._subs):
-                tags = labels.get(sub.dimension, _NOTHING).get(sub.name)
-                if tags is None:
-                    single.append(-1)
-                elif tags.__class__ is str:
-                    single.append(self._taxonomy.tag_id(sub, tags))
+            for column in self._columns:
+                tags = labels.get(column.dimension, _NOTHING).get(column.name)
+                if tags.__class__ is str:
+                    row = column.rows.get(tags)
+                    rows.append(column.row(tags) if row is None else row)
+                    continue
+                ids = column.distinct(tags or ())
+                if len(ids) > 1:
+                    several.append((len(rows) // len(self._columns), column.distances(ids)))
+                    rows.append(0)
                 else:
-                    ids = self._distinct(sub, tags)
-                    single.append(ids[0] if len(ids) == 1 else -1)
-                    if len(ids) > 1:
-                        several.append((i, s, ids))
-        rows = np.array(single, dtype=np.intp).reshape(len(predicted), len(self._subs)) + self._offsets
-        distances = self._rows[rows].sum(axis=1)
-        for i, s, ids in several:
-            own = np.array([set_distance(self._subs[s], ids, true) for true in self._true[s]])
-            distances[i] += own * self._shares[s] - self._rows[self._offsets[s] - 1]
+                    rows.append(column.first_row + 1 + ids[0] if ids else column.first_row)
+        index = np.array(rows, dtype=np.intp).reshape(len(predicted), len(self._columns))
+        distances = self._rows[index].sum(axis=1)
+        for i, added in several:
+            distances[i] += added
         return np.clip(distances, 0.0, 1.0, out=distances)
 
-    def _distinct(self, sub: SubDimension, tags: Sequence[str]) -> tuple[int, ...]:
-        """Tag ids without repeats, in order of id; tags out of vocabulary stand as -1, -2, ..., equal ones once."""
+
+class _Column:
+    """One annotated sub-dimension of a ground truth."""
+
+    def __init__(self, taxonomy: Taxonomy, pair: tuple[str, str], segments, shares: np.ndarray, first_row: int):
+        self.dimension, self.name = pair
+        self.sub = taxonomy.sub_dimension(*pair)
+        self.first_row = first_row
+        """The row of "no known tag"; the tags follow in order of id."""
+        self.rows = {tag: first_row + 1 + id for tag, id in self.sub.ids.items()}
+        self._taxonomy = taxonomy
+        self._shares = shares
+        sets = [tuple(sorted(self.sub.labels.index(tag) for tag in s.labels.get(pair, ()))) for s in segments]
+        self._sets = list(dict.fromkeys(sets))
+        self._set_of = [self._sets.index(tags) for tags in sets]
+
+    def row(self, tag: str) -> int:
+        """The row of a tag that is not written canonically."""
+        return self.first_row + 1 + self._taxonomy.tag_id(self.sub, tag)
+
+    def distinct(self, tags: Sequence[str]) -> tuple[int, ...]:
+        """Tag ids without repeats; different tags out of vocabulary stand as -1, -2, ..."""
         known, unknown = set(), set()
         for tag in dict.fromkeys(tags):
-            found = self._taxonomy.tag_id(sub, tag)
+            found = self._taxonomy.tag_id(self.sub, tag)
             if found >= 0:
                 known.add(found)
             else:
                 unknown.add(tag)
-        return (*(-1 - i for i in range(len(unknown))), *sorted(known))
+        return (*range(-len(unknown), 0), *sorted(known))
+
+    def distances(self, ids: tuple[int, ...]) -> np.ndarray:
+        """Share times distance of some tags from every true segment: (N_true,)."""
+        apart = np.array([set_distance(self.sub, ids, tags) for tags in self._sets])
+        return apart[self._set_of] * self._shares
 
 
 def set_distance(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int, ...]) -> float:
@@ -92,7 +111,7 @@ def set_distance(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int,
     known = tuple(tag for tag in predicted if tag >= 0)
     larger = max(len(predicted), len(true))
     paired = min(len(known), len(true))
-    return (_pairing_cost(sub, known, true) + larger - paired) / larger
+    return (_pairing_cost(sub, known, true) + (larger - paired)) / larger
 
 
 @lru_cache(maxsize=65536)
@@ -101,11 +120,6 @@ def _pairing_cost(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int
         return 0.0
     cost = sub.distances[np.ix_(predicted, true)]
     return float(cost[linear_sum_assignment(cost)].sum())
-
-
-def _ids(sub: SubDimension, segment: TrueSegment) -> tuple[int, ...]:
-    tags = segment.labels.get((sub.dimension, sub.name), ())
-    return tuple(sorted(sub.labels.index(tag) for tag in tags))
 
 
 def _shares(

@@ -23,7 +23,7 @@ are 0. It bounds the work; the exact values would be at most a quarter there."""
 _EVEN: Mapping[str, float] = MappingProxyType({})
 
 
-MAX_EXCESS = 65536
+MAX_EXCESS = 32768
 """An answer's JSON must end within four times the length of the truth and this many characters."""
 
 

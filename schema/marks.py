@@ -11,30 +11,26 @@ Putting longer runs in order takes quadratic time."""
 
 def drop_marks(text: str) -> str:
     """`text` without its combining marks."""
-    return text if text.isascii() else _patterns()[0].sub("", text)
+    if text.isascii():
+        return text
+    marks = _marks()
+    return "".join([c for c in text if c not in marks])
 
 
 def compose(text: str) -> str:
     """`text` in NFC; as it stands when it holds more than `MAX_RUN` combining marks in a row, which no writing has."""
-    if text.isascii() or _patterns()[1].search(text):
+    if text.isascii() or _long_run().search(text):
         return text
     return unicodedata.normalize("NFC", text)
 
 
 @cache
-def _patterns() -> tuple[re.Pattern, re.Pattern]:
-    """One or more combining marks; more than `MAX_RUN` characters that are marks or decompose into marks."""
-    marks = [i for i in range(0x300, 0x20000) if unicodedata.combining(chr(i))]
-    hidden = [i for i in range(0xF00, 0x1000) if unicodedata.combining(unicodedata.normalize("NFD", chr(i))[0])]
-    return re.compile(f"[{_ranges(marks)}]+"), re.compile(f"[{_ranges(sorted({*marks, *hidden}))}]{{{MAX_RUN + 1}}}")
+def _marks() -> frozenset[str]:
+    return frozenset(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.combining(c))
 
 
-def _ranges(points: list[int]) -> str:
-    """The inside of a character class for sorted code points."""
-    ranges: list[list[int]] = []
-    for point in points:
-        if ranges and ranges[-1][1] == point - 1:
-            ranges[-1][1] = point
-        else:
-            ranges.append([point, point])
-    return "".join(f"{chr(a)}-{chr(b)}" for a, b in ranges)
+@cache
+def _long_run() -> re.Pattern[str]:
+    """More characters in a row than MAX_RUN that are marks, or (Tibetan vowel signs) that decompose into marks."""
+    tibetan = [c for c in map(chr, range(0xF00, 0x1000)) if unicodedata.combining(unicodedata.normalize("NFD", c)[0])]
+    return re.compile(f"[{''.join(sorted(_marks().union(tibetan)))}]{{{MAX_RUN + 1}}}")

@@ -4,7 +4,6 @@ Ordinal sub-dimension: |rank difference| / (n - 1).  Categorical: shortest path 
 the diameter when the graph is connected, else the largest finite distance + 1; tags with no path are at distance 1.
 """
 
-import re
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -27,18 +26,31 @@ from .taxonomy_file import (
 )
 
 MAX_TAG_LENGTH = 256
-"""A longer text is no tag of any taxonomy; it is not normalised, which keeps hostile answers cheap."""
+"""A text longer than this is no tag; it is not even normalised, which keeps hostile answers cheap."""
 
-_WIDE_SPACE = re.compile(r"\s{2,}|[^\S ]")
-_QUOTES = str.maketrans({"‘": "'", "’": "'", "ʼ": "'", "′": "'", "`": "'", "“": '"', "”": '"', "″": '"'})
+
+def _straighten_quotes(text: str) -> str:
+    for straight, curled in (("'", "‘’ʼ′`"), ('"', "“”″")):
+        for quote in curled:
+            text = text.replace(quote, straight)
+    return text
+
+
+def _collapse_whitespace(text: str) -> str:
+    """Every run of white space becomes one space, also at the ends."""
+    words = text.split()
+    if not words:
+        return " " if text else ""
+    return " " * text[0].isspace() + " ".join(words) + " " * text[-1].isspace()
+
 
 NORMALIZATION_STEPS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "unicode_nfkd": lambda text: unicodedata.normalize("NFKD", text),
         "drop_combining_marks": drop_marks,
-        "straighten_quotes": lambda text: text.translate(_QUOTES),
+        "straighten_quotes": _straighten_quotes,
         "lowercase": str.lower,
-        "collapse_whitespace": lambda text: _WIDE_SPACE.sub(" ", text),
+        "collapse_whitespace": _collapse_whitespace,
         "strip": str.strip,
     }
 )

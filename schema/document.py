@@ -1,0 +1,191 @@
+"""The structural document: shots with their labels and roles, and the skeleton segments they merge into (eq. 2-4).
+
+`{"video", "duration", "skeleton_type", "shots": [{"start", "end", "role", "labels"}]}`; shots tile [0, duration].
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from .taxonomy import Taxonomy, TaxonomyError
+from .taxonomy_file import near_names
+
+TOLERANCE = 1e-3
+"""Seconds by which neighbouring shots may miss each other (times are written with three decimals)."""
+
+
+class DocumentError(ValueError):
+    """A document that cannot be read; the message names the place, the value and the mend."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A semantic shot S_i with its labels l_i and its role r_i (Definition 1, eq. 2)."""
+
+    start: float
+    """Seconds."""
+    end: float
+    role: str | None = None
+    """Segment function within the document's skeleton type."""
+    labels: Mapping[str, Mapping[str, str | Sequence[str]]] = field(default_factory=dict)
+    """dimension -> sub-dimension -> tag, or tags where several apply."""
+
+    def tags(self, dimension: str, sub_dimension: str) -> tuple[str, ...]:
+        """The shot's tags of one sub-dimension; empty where it has none."""
+        tags = self.labels.get(dimension, {}).get(sub_dimension, ())
+        return (tags,) if isinstance(tags, str) else tuple(tags)
+
+
+@dataclass(frozen=True)
+class SkeletonSegment:
+    """A skeleton segment G_j: a maximal run of shots of one role (Definition 2)."""
+
+    role: str | None
+    first: int
+    """Index of its first shot, from 0 (the report counts from 1)."""
+    last: int
+    """Index of its last shot, inclusive."""
+    start: float
+    """Seconds: the start of its first shot."""
+    end: float
+    """Seconds: the end of its last shot."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """The observed structural document D_obs of one video (eq. 4)."""
+
+    shots: tuple[Shot, ...]
+    duration: float
+    """Seconds."""
+    video: str = ""
+    skeleton_type: str | None = None
+    """Which set of roles the shots use; None: the taxonomy's default one."""
+
+    @property
+    def skeleton(self) -> tuple[SkeletonSegment, ...]:
+        """The skeleton segments."""
+        return merge_shots(self.shots)
+
+    def to_json(self) -> str:
+        """JSON text that `read_document` takes."""
+        return msgspec.json.encode(self).decode()
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a document."""
+
+    level: Literal["error", "warning"]
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.place}: {self.message}"
+
+
+def merge_shots(shots: Iterable[Shot]) -> tuple[SkeletonSegment, ...]:
+    """Maximal contiguous merging of the roles: coverage, homogeneity, maximality, derived times (Definition 2)."""
+    segments = []
+    for role, run in groupby(enumerate(shots), key=lambda numbered: numbered[1].role):
+        (first, opening), *rest = run
+        last, closing = rest[-1] if rest else (first, opening)
+        segments.append(SkeletonSegment(role, first, last, opening.start, closing.end))
+    return tuple(segments)
+
+
+def read_document(source: str | bytes | Mapping[str, Any]) -> Document:
+    """A document from JSON text or plain data; its form is checked here, its content by `check_document`.
+
+    Raises:
+        DocumentError: names the place and what was expected there.
+    """
+    try:
+        if isinstance(source, str | bytes):
+            return msgspec.json.decode(source, type=Document)
+        return msgspec.convert(source, Document)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise DocumentError(f"not a structural document: {error}") from error
+
+
+def check_document(document: Document, taxonomy: Taxonomy | None = None) -> list[Problem]:
+    """Everything that is wrong with a document: times, roles, tags, cardinality, combinations. Empty when it is sound."""
+    taxonomy = taxonomy or Taxonomy.load()
+    problems = [*_check_times(document), *_check_roles(document, taxonomy)]
+    for i, shot in enumerate(document.shots):
+        problems += _check_labels(shot, taxonomy, f"shots[{i}]")
+        problems += _check_combinations(shot, taxonomy, f"shots[{i}]")
+    return problems
+
+
+def _check_times(document: Document) -> Iterator[Problem]:
+    if not 0.0 < document.duration < float("inf"):
+        yield Problem("error", "duration", f"is {document.duration}; give the video's length in seconds")
+    if not document.shots:
+        yield Problem("error", "shots", "is empty; a document holds at least one shot")
+    reached, before = 0.0, "the video's start"
+    for i, shot in enumerate(document.shots):
+        if not 0.0 <= shot.start < shot.end < float("inf"):
+            yield Problem("error", f"shots[{i}]", f"runs from {shot.start} to {shot.end}; a start lies before its end")
+        if abs(shot.start - reached) > TOLERANCE:
+            kind = "gap" if shot.start > reached else "overlap"
+            yield Problem(
+                "error",
+                f"shots[{i}].start",
+                f"is {shot.start}, {before} is at {reached}: {kind}; shots must tile the video",
+            )
+        reached, before = shot.end, f"the end of shots[{i}]"
+    if document.shots and abs(reached - document.duration) > TOLERANCE:
+        yield Problem(
+            "error",
+            f"shots[{len(document.shots) - 1}].end",
+            f"is {reached}, the video ends at {document.duration}; shots must tile the video",
+        )
+
+
+def _check_roles(document: Document, taxonomy: Taxonomy) -> Iterator[Problem]:
+    name = document.skeleton_type or taxonomy.default_skeleton
+    if name not in taxonomy.skeletons:
+        if document.skeleton_type is not None:
+            yield Problem("error", "skeleton_type", f"unknown {name!r}; {near_names(name, taxonomy.skeletons)}")
+        return
+    roles = taxonomy.skeletons[name].roles
+    known = {taxonomy.normalize(role) for role in roles}
+    for i, shot in enumerate(document.shots):
+        if shot.role is not None and taxonomy.normalize(shot.role) not in known:
+            yield Problem(
+                "error", f"shots[{i}].role", f"{shot.role!r} is no role of {name}; {near_names(shot.role, roles)}"
+            )
+
+
+def _check_labels(shot: Shot, taxonomy: Taxonomy, place: str) -> Iterator[Problem]:
+    for dimension, subs in shot.labels.items():
+        for name in subs:
+            where = f"{place}.labels.{dimension}.{name}"
+            tags = shot.tags(dimension, name)
+            try:
+                known = [taxonomy.canonical(dimension, name, tag) for tag in tags]
+            except TaxonomyError as error:
+                yield Problem("error", where, str(error))
+                continue
+            if len(set(known)) < len(known):
+                yield Problem("error", where, f"{list(tags)} names a tag twice; remove one")
+            if len(known) > 1 and taxonomy.sub_dimension(dimension, name).cardinality == "one":
+                yield Problem("error", where, f"{list(tags)}: this sub-dimension takes one tag")
+
+
+def _check_combinations(shot: Shot, taxonomy: Taxonomy, place: str) -> Iterator[Problem]:
+    for dimension in taxonomy.dimensions.values():
+        spec = dimension.combinations
+        if spec is None:
+            continue
+        pairs = [
+            (a, b) for a in shot.tags(dimension.name, spec.axes[0]) for b in shot.tags(dimension.name, spec.axes[1])
+        ]
+        for level, entries in (("error", spec.invalid), ("warning", spec.suspicious)):
+            for entry in entries:
+                if entry.pair in pairs:
+                    message = f"{entry.pair[0]!r} with {entry.pair[1]!r}: {entry.why}"
+                    yield Problem(level, f"{place}.labels.{dimension.name}", message)
