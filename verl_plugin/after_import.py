@@ -67,6 +67,7 @@ def replace(module, name, make):
         return
     replacement = make(original)
     replacement.__sv6d_original__ = original
+    setattr(module, name, replacement)
     package = module.__name__.partition(".")[0]
     for other_name, other in list(sys.modules.items()):
         if other_name.partition(".")[0] == package and vars(other).get(name) is original:

@@ -60,6 +60,8 @@ def parameter_groups(named_parameters, rates: dict[str, float], default: float) 
     ]
 
 
+@EngineRegistry.register("language_model", ["fsdp", "fsdp2"], device="cuda", vendor=["nvidia", "amd"])
+@EngineRegistry.register("language_model", ["fsdp", "fsdp2"], device="cpu", vendor="cpu")
 class ComponentFSDPEngine(impl.FSDPEngineWithLMHead):
     """verl's FSDP engine; only the optimizer's groups differ."""
 
@@ -77,11 +79,3 @@ class ComponentFSDPEngine(impl.FSDPEngineWithLMHead):
                 )
             group["params"] = [parameter for _, parameter in group["params"]]
         return build_optimizer(groups, replace(config, override_optimizer_config=override or None))
-
-
-def register() -> None:
-    """Put the engine before verl's own on NVIDIA and AMD GPUs and on the CPU."""
-    for device, vendors in {"cuda": ["nvidia", "amd"], "cpu": ["cpu"]}.items():
-        EngineRegistry.register(
-            model_type="language_model", backend=["fsdp", "fsdp2"], device=device, vendor=vendors
-        )(ComponentFSDPEngine)

@@ -32,9 +32,7 @@ def _register_platform():
 
 
 def _register_engine(_):
-    from . import engine
-
-    engine.register()
+    from . import engine  # noqa: F401
 
 
 def _register_reward_manager(_):

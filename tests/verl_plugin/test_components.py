@@ -1,0 +1,107 @@
+"""Learning rates by component: which parameter belongs where, and errors for rates that reach nothing."""
+
+import pytest
+import torch
+from sv6d.verl_plugin.engine import ComponentFSDPEngine, component, parameter_groups
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("model.visual.patch_embed.proj.weight", "vision"),
+        ("model.visual.blocks.0.attn.qkv.bias", "vision"),
+        ("model.visual.merger.linear_fc1.weight", "merger"),
+        ("model.visual.deepstack_merger_list.2.norm.weight", "merger"),
+        ("visual.merger.mlp.0.weight", "merger"),  # Qwen2-VL
+        ("model.language_model.layers.0.mlp.up_proj.weight", "language"),
+        ("lm_head.weight", "language"),
+        ("model.language_model.audiovisual.weight", "language"),  # only a part named exactly "visual" is the encoder
+    ],
+)
+def test_component_of_a_parameter(name, expected):
+    assert component(name) == expected
+
+
+def named(*names, frozen=()):
+    return [(name, torch.nn.Parameter(torch.zeros(2), requires_grad=name not in frozen)) for name in names]
+
+
+MODEL = ("visual.blocks.0.w", "visual.merger.w", "language_model.w", "lm_head.w")
+
+
+def rates_by_component(groups):
+    return {group["component"]: (group["lr"], [name for name, _ in group["params"]]) for group in groups}
+
+
+def test_a_component_without_a_rate_has_the_common_one():
+    groups = parameter_groups(named(*MODEL), {"vision": 1e-6, "merger": 5e-6}, default=1e-5)
+    assert rates_by_component(groups) == {
+        "language": (1e-5, ["language_model.w", "lm_head.w"]),
+        "merger": (5e-6, ["visual.merger.w"]),
+        "vision": (1e-6, ["visual.blocks.0.w"]),
+    }
+
+
+def test_language_comes_first_because_verl_logs_the_first_groups_rate():
+    assert [group["component"] for group in parameter_groups(named(*MODEL), {}, 1.0)] == ["language", "merger", "vision"]
+
+
+def test_frozen_parameters_are_in_no_group():
+    groups = parameter_groups(named(*MODEL, frozen={"visual.blocks.0.w"}), {}, 1.0)
+    assert "vision" not in rates_by_component(groups)
+
+
+def test_a_text_model_has_one_group():
+    assert rates_by_component(parameter_groups(named("model.w"), {}, 0.5)) == {"language": (0.5, ["model.w"])}
+
+
+def test_an_unknown_component_is_an_error():
+    with pytest.raises(ValueError, match=r"lr_groups names \['aligner'\]; the components are \['language', 'merger', 'vision'\]"):
+        parameter_groups(named(*MODEL), {"aligner": 1e-4}, 1.0)
+
+
+def test_a_rate_that_reaches_no_parameter_is_an_error():
+    with pytest.raises(ValueError, match=r"gives a rate to \['vision'\], but no trainable parameter"):
+        parameter_groups(named("model.w"), {"vision": 1e-4}, 1.0)
+    with pytest.raises(ValueError, match=r"gives a rate to \['vision'\]"):
+        parameter_groups(named(*MODEL, frozen={"visual.blocks.0.w"}), {"vision": 1e-4}, 1.0)
+
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.visual = torch.nn.ModuleDict({"blocks": torch.nn.Linear(2, 2), "merger": torch.nn.Linear(2, 2)})
+        self.lm_head = torch.nn.Linear(2, 2)
+
+
+def test_the_engines_optimizer_and_verls_schedule_keep_the_ratio(capsys):
+    """verl's cosine schedule scales each group's own rate: after the last step all stand at a tenth."""
+    from verl.workers.config.optimizer import FSDPOptimizerConfig
+
+    engine = object.__new__(ComponentFSDPEngine)
+    engine.rank = 0
+    engine.optimizer_config = FSDPOptimizerConfig(
+        lr=1e-3,
+        lr_scheduler_type="cosine",
+        min_lr_ratio=0.1,
+        lr_warmup_steps=0,
+        lr_warmup_steps_ratio=0.0,
+        total_training_steps=4,
+        override_optimizer_config={"lr_groups": {"vision": 1e-4, "merger": 5e-4}, "eps": 1e-6},
+    )
+    optimizer = engine._build_optimizer(Model())
+    schedule = engine._build_lr_scheduler(optimizer)
+    assert [group["eps"] for group in optimizer.param_groups] == [1e-6] * 3  # other overrides still reach the optimizer
+    assert "sv6d: learning rate 0.0001 for vision: 2 tensors, visual.blocks.weight" in capsys.readouterr().out
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([1e-4, 5e-5, 1e-5])
+
+
+def test_verl_picks_the_engine_for_both_strategies():
+    import verl.workers.engine  # noqa: F401
+    from verl.workers.engine.base import EngineRegistry
+
+    for strategy in ("fsdp", "fsdp2"):
+        assert EngineRegistry.get_engine_cls("language_model", strategy) is ComponentFSDPEngine
