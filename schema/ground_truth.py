@@ -112,8 +112,8 @@ def _read_segment(item: Any, taxonomy: Taxonomy, labelled: bool, place: str) -> 
     start, end = (_read_time(item, key, place) for key in ("start", "end"))
     if start > end:
         _fail(place, [start, end], "the start lies after the end; swap them")
-    labels = item.get("labels") or {}
-    return TrueSegment(start, end, _read_labels(labels, taxonomy, f"{place}.labels") if labelled else {})
+    labels = item.get("labels") if labelled else None
+    return TrueSegment(start, end, {} if labels is None else _read_labels(labels, taxonomy, f"{place}.labels"))
 
 
 def _read_time(item: dict[str, Any], key: str, place: str) -> float:
