@@ -25,6 +25,7 @@ LABELS = {
     "failed": "failed rollouts",
 }
 UNIT_MEASURES = {"reward", *COMPONENT_MEASURES, "dead_groups", "truncated"}  # in [0, 1]: one scale for every task
+FEW_STEPS = 80
 DASHES = ("solid", "dash")
 SERIES = 7  # colours in the page's palette; a task beyond them gets the next dash
 
@@ -58,7 +59,8 @@ def title(task: str) -> str:
 def _line(x: list, y: list, name: str, color: str | int, **meta: Any) -> dict:
     return {
         "type": "scatter",
-        "mode": "lines",
+        "mode": "lines+markers" if len(x) <= FEW_STEPS else "lines",  # a point whose neighbours are missing is no line
+        "marker": {"size": 4},
         "x": x,
         "y": y,
         "name": name,
@@ -89,7 +91,7 @@ def _dynamics(n: dict) -> list[Panel]:
                 series = n["by_task"][task][measure]
                 data.append(_line(n["steps"], series, title(task), i % SERIES, scope="task", task=task, **look))
         first, last = n["summary"][f"{measure}_first"], n["summary"][f"{measure}_last"]
-        caption = f"{first:.3g} over the first five steps, {last:.3g} over the last five."
+        caption = f"First five steps {first:.3g}, last five {last:.3g}."
         layout = _steps_layout(LABELS[measure], **({"rangemode": "tozero"} if measure == "length" else {}))
         layout["meta"] = {"key": True}
         found.append(Panel(f"dynamics-{measure}", "dynamics", heading, caption, data, layout))
@@ -304,8 +306,6 @@ def _timing(n: dict) -> list[Panel]:
         }
         for i, name in enumerate(heaviest)
     ]
-    caption = (
-        "Seconds of each step by phase; `other` is what no phase accounts for, `testing` comes on top of the step."
-    )
+    caption = "Seconds by phase; 'other' is what no phase of a step accounts for, 'testing' comes on top of the step."
     layout = _steps_layout("seconds") | {"barmode": "stack", "bargap": 0.1}
-    return [Panel("timing", "timing", "Seconds a step, by phase", caption.replace("`", ""), data, layout)]
+    return [Panel("timing", "timing", "Seconds a step, by phase", caption, data, layout)]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..schema import TASKS
-from .runs import ENDS, Run, dynamics, heldout_scores, summary
+from .runs import ENDS, OUTSIDE_STEP, Run, dynamics, heldout_scores, summary
 
 COMPONENT_MEASURES = ("format", "iou", "label", "similarity", "judge")
 MEASURES = ("reward", "entropy", "length", *COMPONENT_MEASURES, "dead_groups", "truncated", "failed")
@@ -161,12 +161,13 @@ def _mixture(rollouts: pd.DataFrame, weights: dict[str, float] | None, tasks: li
 
 
 def _timing(metrics: pd.DataFrame, steps: list[int]) -> dict[str, list]:
-    """phase -> seconds at each step. `other` is what is left of the step; `testing` comes on top of it."""
+    """phase -> seconds at each step. `other` is what is left of the step; validation comes on top of it."""
     phases = {key.removeprefix("timing_s/"): metrics[key] for key in metrics if key.startswith("timing_s/")}
     phases = {name: series for name, series in phases.items() if "/" not in name and series.notna().any()}
     table = pd.DataFrame(phases).reindex(steps)
     if "step" in table:
-        inside = table.drop(columns=["step", "testing"], errors="ignore").sum(axis=1)
+        outside = [key.removeprefix("timing_s/") for key in OUTSIDE_STEP]
+        inside = table.drop(columns=["step", *outside], errors="ignore").sum(axis=1)
         table["other"] = (table["step"] - inside).clip(lower=0.0)
     return {name: table[name].tolist() for name in table}
 

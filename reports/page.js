@@ -39,7 +39,7 @@
     const copy = { ...trace };
     if (trace.line) copy.line = { ...trace.line, color };
     if (trace.type === "bar") copy.marker = { color, line: { width: 0 } };
-    else if (trace.marker) copy.marker = { ...trace.marker, color, line: { ...trace.marker.line, color } };
+    else if (trace.marker) copy.marker = { ...trace.marker, color, line: { width: 0, ...trace.marker.line, color } };
     return copy;
   }
 
@@ -63,8 +63,8 @@
     return panel.data.filter(shown).flatMap((raw) => {
       const trace = painted(filtered(raw, narrow));
       if (!trace.meta.smooth || choice.smooth === 0) return [trace];
-      return [{ ...trace, opacity: 0.3, hoverinfo: "skip", hovertemplate: "", showlegend: false, line: { ...trace.line, width: 1 } },
-        { ...trace, y: smoothed(trace.y, choice.smooth), customdata: raw.y, meta: { ...trace.meta, derived: true },
+      return [{ ...trace, opacity: 0.35, hoverinfo: "skip", hovertemplate: "", showlegend: false, line: { ...trace.line, width: 1 } },
+        { ...trace, mode: "lines", y: smoothed(trace.y, choice.smooth), customdata: raw.y, meta: { ...trace.meta, derived: true },
           hovertemplate: "step %{x}: %{customdata:.4g}, smoothed %{y:.4g}<extra>%{fullData.name}</extra>" }];
     });
   }
@@ -105,7 +105,7 @@
     const drawn = traces(panel, narrow);
     if (panel.layout.meta?.rows) {
       const rows = new Set(drawn.flatMap((trace) => trace.customdata)).size;
-      chart.style.height = `${100 + (narrow ? 34 : 25) * rows}px`;
+      chart.style.height = `${115 + (narrow ? 34 : 25) * rows}px`;
     }
     const config = { responsive: true, displaylogo: false, displayModeBar: !panel.layout.meta?.small && !coarse.matches && "hover",
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "pan2d", "zoomIn2d", "zoomOut2d"],

@@ -23,6 +23,7 @@ from .recorder import ABOUT, METRICS, ROLLOUTS, part_step, read_dropped
 
 SKIPPED = "skipped_rows.jsonl"
 ENDS = 5  # "first" and "last" are means over this many steps
+OUTSIDE_STEP = ("timing_s/testing", "timing_s/sv6d_record")  # what verl and our trainers do between two steps
 _HELDOUT = re.compile(r"val-(?:core|aux)/(?P<task>.+)/(?P<name>reward|score|acc)/mean@\d+")
 _HELDOUT_ORDER = ("reward", "score", "acc")  # verl writes the reward always; the others stand in for foreign runs
 
@@ -149,7 +150,7 @@ def _row(table: pd.DataFrame, position: int) -> dict[str, float]:
 
 
 def _seconds(metrics: pd.DataFrame) -> float:
-    timed = [key for key in ("timing_s/step", "timing_s/testing") if key in metrics]
+    timed = [key for key in ("timing_s/step", *OUTSIDE_STEP) if key in metrics]
     return float(metrics[timed].sum().sum()) if timed else float("nan")
 
 
@@ -214,6 +215,8 @@ def _skipped(file: Path) -> tuple[dict[str, Any], ...]:
 def _note_gaps(rollouts: pd.DataFrame, metrics: pd.DataFrame, notes: list[str]) -> None:
     if rollouts.empty:
         return
+    if rollouts["entropy"].isna().all() and "actor/entropy" not in metrics:
+        notes.append("No entropy: this run's trainer did not compute it (rollout_correction.bypass_mode).")
     trained = {int(s) for s in metrics.index[metrics["timing_s/step"].notna()]} if "timing_s/step" in metrics else set()
     gaps = sorted(trained - set(np.unique(rollouts["step"]).tolist()))
     if gaps:
