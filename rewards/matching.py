@@ -15,7 +15,7 @@ from .labels import LabelTable
 from .segments import Times, iou_matrix, match
 from .sv6d import align_loss, cost_matrix, matched_loss, struct_loss
 
-MAX_SEGMENTS = 512
+MAX_SEGMENTS = 256
 """Answers that list more segments than this, and more than four times the truth, are not matched: their IoU and Label
 are 0. It bounds the work; the exact values would be at most a quarter there."""
 

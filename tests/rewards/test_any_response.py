@@ -1,0 +1,210 @@
+"""What holds for every response: gold scores 1, values stay in [0, 1] with the same keys, nothing crashes or dawdles."""
+
+import json
+import time
+from math import isfinite, isnan
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sv6d.rewards import COMPONENTS, score
+from sv6d.schema import TASKS, GroundTruthError, TaskError, Taxonomy
+
+TAXONOMY = Taxonomy.load()
+
+
+def gold_labels(task, i):
+    labels = {}
+    for dimension, sub in task.labels:
+        spec = TAXONOMY.sub_dimension(dimension, sub)
+        tags = [spec.labels[(i + k) % len(spec.labels)] for k in range(2)]
+        labels.setdefault(dimension, {})[sub] = tags if spec.cardinality == "many" else tags[0]
+    return labels
+
+
+def gold(task):
+    """A ground truth of three segments, or a text, and the response that says exactly that."""
+    if task.family == "ocr":
+        return "Zoë, 3 × 4 = 12 中文", "Zoë, 3 × 4 = 12 中文"
+    if task.family == "chain_of_thought":
+        return "B", "<think>It is the second one.</think><answer>B</answer>"
+    times = [(0.0, 1.1), (1.1, 3.7), (3.7, 9.3)]
+    segments = [{"start": a, "end": b, "labels": gold_labels(task, i)} for i, (a, b) in enumerate(times)]
+    truth = json.dumps({"segments": segments})
+    return truth, f"<think>Let me see.</think>\n```json\n{truth}\n```"
+
+
+GOLD = {id: gold(task) for id, task in TASKS.items()}
+
+
+def check(task, response):
+    """Score the response; assert what holds for every one."""
+    value, components = score(task, response, GOLD[task][0])
+    assert tuple(components) == COMPONENTS
+    assert value == components["score"] and isfinite(value)
+    for name, component in components.items():
+        if name in ("n_pred", "n_true"):
+            assert isnan(component) or component >= 0
+        else:
+            assert isnan(component) or 0.0 <= component <= 1.0, (name, component)
+    return value
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_gold_scores_exactly_1(task):
+    truth, response = GOLD[task]
+    assert score(task, response, truth).value == 1.0
+
+
+def test_a_family_may_stand_for_a_task():
+    for family, task in (
+        ("temporal_grounding", "shot_framing"),
+        ("action_localization", "temporal_action_localization"),
+        ("ocr", "ocr_regular"),
+        ("chain_of_thought", "visual_reasoning"),
+    ):
+        truth, response = GOLD[task]
+        assert score(family, response, truth) == score(task, response, truth) or family == "temporal_grounding"
+        assert score(family, response, truth).value == 1.0
+
+
+def test_the_callers_own_mistakes_are_raised():
+    with pytest.raises(TaskError, match="did you mean 'camera_movement'"):
+        score("camera_movment", "", "[]")
+    with pytest.raises(GroundTruthError, match=r"segments\[0\].start"):
+        score("camera_movement", "", '[{"start": "0", "end": 1}]')
+
+
+MB = 1_000_000
+SEGMENT = '{"start":0,"end":1,"labels":{"camera_language":{"shot_size":"long shot"}}}'
+
+
+def movement(tags):
+    return '[{"start":0,"end":1,"labels":{"camera_language":{"camera_movement":[' + ",".join(tags) + "]}}}]"
+
+
+HOSTILE = {
+    "letters": "a" * MB,
+    "spaces": " " * MB,
+    "nul": "\0" * MB,
+    "lone surrogates": "\ud800" * MB,
+    "marks out of order": "a" + "\u0300\u0327" * (MB // 2),
+    "ligatures that unfold": "\ufdfa" * (MB // 3),
+    "confusables": GOLD["camera_movement"][1].replace("a", "\u0430"),
+    "open objects": '{"segments":' * (MB // 12),
+    "100,000 deep": "[" * 100_000,
+    "100,000 deep and closed": "[" * 100_000 + "]" * 100_000,
+    "strings never closed": "[" * 300 + '"\\' * (MB // 2),
+    "digits": '[{"start":' + "9" * MB + ',"end":1}]',
+    "decimals": '[{"start":0.' + "9" * MB + ',"end":1}]',
+    "exponent": '[{"start":1e' + "9" * 1000 + ',"end":1}]',
+    "digits in a text": '[{"start":"' + "9" * 30_000 + '","end":1}]',
+    "NaN": '[{"start":NaN,"end":Infinity}]',
+    "think": "<think>" * (MB // 7),
+    "closed think": "</think>" * (MB // 8),
+    "answers": "<answer>" * (MB // 8),
+    "fences": "```" * (MB // 3),
+    "fences with text": "```a" * (MB // 4) + "{",
+    "one long info string": "```" + "a" * MB + "{",
+    "thousands of segments": "[" + ",".join([SEGMENT] * (MB // len(SEGMENT))) + "]",
+    "thousands within the limit": "[" + ",".join([SEGMENT] * 400) + "]",
+    "thousands of instants": "[" + ",".join(['{"start":0,"end":0}'] * 1500) + "] bye",
+    "numbers for segments": "[" + "0," * 15_000 + "0]",
+    "one tag 5,000 times": movement(['"push in"'] * 3000),
+    "many unknown tags": movement(f'"t{i}"' for i in range(4000)),
+    "unknown tags that unfold": movement('"' + "\ufdfa" * 14 + f'{i}"' for i in range(1500)),
+    "duplicate keys": '{"segments":[{"start":9,"start":0,"end":1}],"segments":[],"segments":[{"start":1,"end":2}]}',
+    "many commas": "<think>a</think><answer>" + "1," * (MB // 2) + "</answer>",
+}
+
+
+@pytest.mark.parametrize("response", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(
+    "task", ["camera_movement", "temporal_action_localization", "ocr_handwritten", "visual_reasoning"]
+)
+def test_hostile_responses_are_scored_in_no_time(task, response):
+    check(task, GOLD[task][1])  # the ground truth is read, the first call is over
+    began = time.process_time()
+    check(task, response)
+    assert time.process_time() - began < 0.25, "50 ms on a free core; the rest is for a crowded one"
+
+
+@pytest.mark.parametrize("task", TASKS)
+@given(st.text(max_size=300) | st.text('{}[]",:<>/\\`thinkaswer 0123456789.e-\n', max_size=300))
+@settings(max_examples=40, deadline=None)
+def test_any_text_is_scored(task, text):
+    check(task, text)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_gold_answer_is_scored(data):
+    task = data.draw(st.sampled_from(list(TASKS)))
+    response = GOLD[task][1]
+    a, b = sorted(data.draw(st.tuples(*[st.integers(0, len(response))] * 2)))
+    assert check(task, response[:a] + data.draw(st.text(max_size=5)) + response[b:]) <= 1.0
+
+
+times = st.floats(0, 100, allow_nan=False).map(lambda t: round(t, 2))
+tag = st.sampled_from([*TAXONOMY.sub_dimension("camera_language", "shot_size").labels, "bogus"])
+
+
+@st.composite
+def segments(draw, max_size=5, min_size=0):
+    def one():
+        start, end = sorted((draw(times), draw(times)))
+        return {"start": start, "end": end, "labels": {"camera_language": {"shot_size": draw(tag)}}}
+
+    return [one() for _ in range(draw(st.integers(min_size, max_size)))]
+
+
+def known(truth):
+    return [s for s in truth if s["labels"]["camera_language"]["shot_size"] != "bogus"]
+
+
+def grade(predicted, truth, **config):
+    return score("shot_framing", json.dumps(predicted), json.dumps(truth), config=config)
+
+
+MODES = st.sampled_from(["table4", "table4_matched", "literal"])
+
+
+@given(segments(), segments(), MODES, st.booleans(), st.floats(0, 1), st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_the_order_of_segments_does_not_matter(predicted, truth, mode, gate, alpha, random):
+    config = {"mode": mode, "overlap_gate": gate, "alpha": alpha}
+    first = grade(predicted, known(truth), **config)
+    random.shuffle(predicted)
+    assert repr(grade(predicted, known(truth), **config)) == repr(first)
+    assert 0.0 <= first.value <= 1.0
+
+
+@given(segments(), segments(min_size=1))
+@settings(max_examples=150, deadline=None)
+def test_a_spurious_segment_never_raises_the_score(predicted, truth):
+    truth = known(truth)
+    spurious = {"start": 1000, "end": 1001, "labels": {"camera_language": {"shot_size": "junk"}}}
+    assert grade([*predicted, spurious], truth).value <= grade(predicted, truth).value + 1e-12
+
+
+@given(segments(min_size=1))
+@settings(max_examples=100, deadline=None)
+def test_nothing_added_to_the_gold_answer_pays(truth):
+    truth = known(truth)
+    if truth:
+        for added in (truth[0], {"start": 0, "end": 100, "labels": {"camera_language": {"shot_size": "medium shot"}}}):
+            assert grade([*truth, added], truth).value < grade(truth, truth).value == 1.0
+
+
+@given(times, times, times, times, st.floats(0, 1))
+def test_moving_a_boundary_nearer_never_lowers_iou(a, b, c, d, share):
+    start, end = sorted((a, b))
+    true_start, true_end = sorted((c, d))
+    truth = json.dumps([{"start": true_start, "end": true_end}])
+
+    def iou(at):
+        return score("action_localization", json.dumps([{"start": start, "end": at}]), truth).components["iou"]
+
+    nearer = max(start, end + share * (true_end - end))
+    if abs(nearer - true_end) <= abs(end - true_end):
+        assert iou(nearer) >= iou(end) - 1e-12
