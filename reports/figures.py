@@ -281,6 +281,13 @@ def _health(n: dict) -> list[Panel]:
         )
         layout = _steps_layout("versions", rangemode="tozero")
         found.append(Panel("staleness", "health", "Staleness", caption, data, layout))
+    if _measured(overall.get("probs_diff_max")):
+        data = [_line(steps, overall["probs_diff_max"], "largest difference", "last", smooth=False)]
+        caption = (
+            "Largest difference between a token's probability in the rollout and in the trainer; they should agree."
+        )
+        layout = _steps_layout("probability", type="log", exponentformat="power")
+        found.append(Panel("agreement", "health", "Rollout and trainer", caption, data, layout))
     if _measured(overall.get("failed")):
         bars = {"type": "bar", "x": steps, "y": overall["failed"], "name": "failed", "meta": {"color": 1}}
         caption = f"Rollouts whose scoring failed: {n['failures']['failed_total']} in the whole run."

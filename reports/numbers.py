@@ -34,7 +34,7 @@ def numbers(run: Run) -> dict[str, Any]:
         "summary": summary(run),
         "steps": steps,
         "tasks": tasks,
-        "overall": _overall(rollouts, groups, curves, steps),
+        "overall": _overall(rollouts, groups, curves, run.metrics),
         "by_task": _by_task(rollouts, groups, tasks, steps),
         "components": _components(rollouts, tasks),
         "groups": _group_shares(groups, tasks),
@@ -76,7 +76,9 @@ def _groups(rollouts: pd.DataFrame) -> pd.DataFrame:
     return by.assign(dead=(by["max"] - by["min"] <= SAME).astype(float))["dead"].reset_index()
 
 
-def _overall(rollouts: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame, steps: list[int]) -> dict[str, list]:
+def _overall(
+    rollouts: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame, metrics: pd.DataFrame
+) -> dict[str, list]:
     """Series over all tasks, one value a step."""
     by_step = rollouts.groupby("step")
     shown = [*COMPONENT_MEASURES, "truncated"]
@@ -92,7 +94,8 @@ def _overall(rollouts: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame,
         )
     )
     table = curves.join(table.reindex(curves.index))
-    return {name: table[name].reindex(steps).tolist() for name in table}
+    table["probs_diff_max"] = metrics.get("training/rollout_probs_diff_max")
+    return {name: table[name].tolist() for name in table}
 
 
 def _by_task(rollouts: pd.DataFrame, groups: pd.DataFrame, tasks: list[str], steps: list[int]) -> dict[str, dict]:

@@ -4,9 +4,9 @@
   const { tasks, palette, panels } = JSON.parse(document.getElementById("data").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const coarse = window.matchMedia("(pointer: coarse)");
-  const choice = { tasks: new Set(tasks), scope: "all", measure: "reward", smooth: 0.6 };
-  const SLICE_MS = 40;
   const byId = (id) => document.getElementById(id);
+  const choice = { tasks: new Set(tasks), scope: "all", measure: "reward", smooth: Number(byId("smooth").value) };
+  const SLICE_MS = 40;
   const cssValue = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   // Mean over the neighbours on both sides with exponentially falling weights, so a trend is not drawn late.

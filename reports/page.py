@@ -37,7 +37,7 @@ SECTIONS = {
     "components": "Components by task",
     "groups": "Groups without a gradient",
     "mixture": "Mixture of tasks",
-    "health": "Truncation, staleness, failures",
+    "health": "Truncation, staleness, agreement, failures",
     "timing": "Time",
 }
 
@@ -69,6 +69,7 @@ def render(shown: dict[str, Any]) -> str:
         measures=[(m, LABELS[m]) for m in MEASURES if any(m in series for series in shown["by_task"].values())],
         components=[c for c in COMPONENT_MEASURES if any(c in ends for ends in shown["components"].values())],
         labels=LABELS,
+        smoothing=min(0.6, len(shown["steps"]) // 20 * 0.3),
         phases=_phases(shown["timing"]),
         data=_script_json({"tasks": shown["tasks"], "palette": PALETTE, "panels": [c.spec() for c in charts]}),
         css=folder.joinpath("page.css").read_text(encoding="utf-8"),

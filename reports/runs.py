@@ -57,7 +57,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.path.resolve().name
+        """The last two folders of the path: a run is often one of several parts of a folder."""
+        return "/".join(self.path.resolve().parts[-2:])
 
 
 def load_run(path: str | Path) -> Run:

@@ -100,5 +100,6 @@ def step_metrics(rng, rows) -> dict:
         "actor/entropy": float(rows["entropy"].mean()),
         "critic/score/mean": float(rows["score"].mean()),
         "response_length/mean": float(rows["response_length"].mean()),
+        "training/rollout_probs_diff_max": float(rng.uniform(1e-4, 5e-4)),
         "actor/kl_loss": None,  # verl writes NaN as null
     }

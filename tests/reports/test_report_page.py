@@ -33,7 +33,7 @@ def browser():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    run = build(folder / "run", steps=12)
+    run = build(folder / "run", steps=20)
     skipped = {"task": "subject", "index": 1, "id": "clip-1", "error": "moov atom not found"}
     (run / "skipped_rows.jsonl").write_text(json.dumps(skipped) + "\n")
     (run / "dropped.json").write_text(json.dumps({"rows": 7, "last": "step 3: No space left on device"}))
@@ -84,7 +84,7 @@ def test_every_panel_draws_its_traces(opened, scheme):
         """figures => figures.map((f) => [f.id, f.querySelectorAll(
             '.chart svg .scatterlayer .trace, .chart svg .barlayer .trace').length])""",
     )
-    assert len(panels) == 3 + 1 + 13 + 5 + 2 + 1 + 3 + 1
+    assert len(panels) == 3 + 1 + 13 + 5 + 2 + 1 + 4 + 1
     assert [name for name, traces in panels if traces == 0] == []
 
 
