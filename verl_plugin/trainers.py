@@ -115,8 +115,9 @@ class RecordingTrainer:
         directory = OmegaConf.select(self.config, "sv6d.record_dir", default=None)
         if not directory:
             return super().fit(agent_loop_manager)
-        weights = OmegaConf.select(self.config, "data.mixture.weights", default=None)
-        about = {"mixture": OmegaConf.to_container(weights)} if weights else None
+        mixture = getattr(self.train_dataset, "mixture", None)  # a dataset that is not ours has none
+        schedule = mixture and mixture.schedule
+        about = schedule and {"mixture": dict(zip(schedule.tasks, schedule.counts.tolist(), strict=True))}
         with Recorder(directory, resume_step=self.global_steps, about=about) as self._recorder:
             return super().fit(agent_loop_manager)
 
