@@ -30,7 +30,7 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     check_ranks(config)
     plan_steps(config)
     run_dir = Path(config.sv6d.run_dir)
-    done, steps = steps_done(config), config.trainer.total_training_steps
+    steps, done = config.trainer.total_training_steps, steps_done(config)
     if done >= steps:
         console.print(f"SFT: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
         return
@@ -73,9 +73,22 @@ def plan_steps(config: DictConfig) -> None:
 
 
 def steps_done(config: DictConfig) -> int:
-    """The step from which verl will continue: that of the last complete checkpoint, 0 for a new run."""
-    tracker = Path(config.trainer.default_local_dir) / TRACKER
-    return int(tracker.read_text()) if config.trainer.resume_mode == "auto" and tracker.is_file() else 0
+    """The step from which verl will continue: that of the last complete checkpoint, 0 for a new run.
+
+    Raises:
+        RecipeError: that checkpoint is in shards of another number of ranks.
+    """
+    folder, ranks = Path(config.trainer.default_local_dir), config.trainer.n_gpus_per_node
+    if config.trainer.resume_mode != "auto" or not (folder / TRACKER).is_file():
+        return 0
+    step = int((folder / TRACKER).read_text())
+    saved = json.loads((folder / f"global_step_{step}" / "fsdp_config.json").read_text())["world_size"]
+    if saved != ranks:
+        raise RecipeError(
+            f"{folder}/global_step_{step} was saved by {saved} ranks and this run has {ranks}. Continue with "
+            f"trainer.n_gpus_per_node={saved}, or start anew in another sv6d.run_dir from the model in its huggingface folder."
+        )
+    return step
 
 
 def check_ranks(config: DictConfig) -> None:

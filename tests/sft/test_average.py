@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sv6d.sft import average as module
@@ -57,6 +57,7 @@ def test_bfloat16_is_summed_in_float32(tmp_path):
     assert mean.item() == 86.0
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=6, max_size=6), min_size=2, max_size=5),
     size=st.sampled_from([8, 16, 64]),

@@ -1,0 +1,113 @@
+"""Recipes: what they compose to, and what the errors teach."""
+
+import pytest
+from omegaconf import OmegaConf
+from sv6d.recipes.compose import RecipeError, available, check_inputs, compose, leaves
+
+OPEN = ["sv6d.data=D", "sv6d.model=M", "sv6d.run_dir=R"]
+
+
+def error_of(call, *arguments):
+    with pytest.raises(RecipeError) as error:
+        call(*arguments)
+    return error.value.message
+
+
+@pytest.mark.parametrize("recipe", available("sft"))
+def test_every_sft_recipe_composes_over_verl(recipe):
+    config = compose("sft", recipe, OPEN)
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert resolved["data"]["train_files"] == "D/sft"
+    assert resolved["data"]["custom_cls"] == {"path": "pkg://sv6d.sft.verl_dataset", "name": "SFTDataset"}
+    assert resolved["trainer"]["default_local_dir"] == "R/checkpoints"
+    assert resolved["trainer"]["max_ckpt_to_keep"] >= resolved["sv6d"]["average_last"]
+    assert "hf_model" in resolved["checkpoint"]["save_contents"]
+    assert resolved["optim"]["_target_"] == "verl.workers.config.FSDPOptimizerConfig"  # verl's own key, from its YAML
+
+
+def test_the_vision_side_of_the_8b_recipe_learns_slower_than_the_language_model():
+    config = compose("sft", "leum_8b", OPEN)
+    rates = config.optim.override_optimizer_config.lr_groups
+    assert rates.vision < rates.merger < config.optim.lr
+
+
+def test_overrides_win():
+    config = compose("sft", "cpu_demo", [*OPEN, "trainer.save_freq=7", "+data.mixture.weights.subject=3"])
+    assert config.trainer.save_freq == 7
+    assert config.data.mixture.weights.subject == 3
+
+
+def test_a_recipe_of_ones_own_inherits_a_packaged_one(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults: [cpu_demo, _self_]\ntrainer: {save_freq: 3}\n")
+    config = compose("sft", str(tmp_path / "mine.yaml"), OPEN)
+    assert (config.trainer.save_freq, config.trainer.device) == (3, "cpu")
+
+
+def test_an_unknown_recipe_names_the_near_and_all():
+    assert error_of(compose, "sft", "cpu_dmo", OPEN) == (
+        "no sft recipe is called 'cpu_dmo' (did you mean cpu_demo?). There are base, cpu_demo, leum_8b; "
+        "or give the path of a YAML file."
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "near"),
+    [
+        ("trainer.save_frq=3", "trainer.save_freq"),
+        ("optimizer.lr=1", "optim.lr"),
+        ("data.mixtur.seed=1", "data.mixture.seed"),
+    ],
+)
+def test_an_unknown_key_names_the_near_keys(override, near):
+    message = error_of(compose, "sft", "cpu_demo", [*OPEN, override])
+    assert message.startswith(f"{override.split('=')[0]} is no key of recipe cpu_demo (did you mean ")
+    assert near in message
+
+
+def test_open_settings_are_asked_for():
+    message = error_of(compose, "sft", "cpu_demo", ["sv6d.data=D"])
+    assert message.endswith("Add sv6d.run_dir=... sv6d.model=...")
+
+
+def test_a_missing_yaml_and_a_broken_one_are_named(tmp_path):
+    assert error_of(compose, "sft", str(tmp_path / "no.yaml")) == f"{tmp_path / 'no.yaml'}: no such file"
+    (tmp_path / "bad.yaml").write_text("trainer: [1\n")
+    assert "bad" in error_of(compose, "sft", str(tmp_path / "bad.yaml"))
+
+
+def test_a_scaled_recipe_rounds_counts_and_keeps_one():
+    config = OmegaConf.create(
+        {"a": "${count:30,0.1}", "b": "${count:13,0.001}", "c": "${product:1e-6,1000}", "d": "${sum:2,8}"}
+    )
+    compose("sft", "cpu_demo", OPEN)  # registers the resolvers
+    assert OmegaConf.to_container(config, resolve=True) == {"a": 3, "b": 1, "c": pytest.approx(1e-3), "d": 10}
+
+
+def test_leaves_are_dotted_names_with_unresolved_values():
+    assert leaves(OmegaConf.create({"a": {"b": "${c}", "d": {}}, "c": "???"})) == {"a.b": "${c}", "a.d": {}, "c": "???"}
+
+
+def folders(tmp_path, model="model", data="data"):
+    return compose(
+        "sft", "cpu_demo", [f"sv6d.data={tmp_path / data}", f"sv6d.model={tmp_path / model}", "sv6d.run_dir=R"]
+    )
+
+
+def test_a_missing_model_folder_is_named(tmp_path):
+    message = error_of(check_inputs, "sft", folders(tmp_path))
+    assert message.startswith(f"sv6d.model={tmp_path / 'model'}: no such folder")
+
+
+def test_a_folder_above_the_model_points_to_it(tmp_path):
+    (tmp_path / "model" / "huggingface").mkdir(parents=True)
+    (tmp_path / "model" / "huggingface" / "config.json").write_text("{}")
+    message = error_of(check_inputs, "sft", folders(tmp_path))
+    assert "has no config.json" in message and str(tmp_path / "model" / "huggingface") in message
+
+
+def test_missing_rows_are_named_with_the_command_that_makes_some(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    message = error_of(check_inputs, "sft", folders(tmp_path))
+    assert f"there is no parquet file in {tmp_path / 'data' / 'sft'}" in message
+    assert f"sv6d data demo --out {tmp_path / 'data'}" in message
