@@ -75,10 +75,10 @@ PHOTOS: dict[Split, tuple[str, ...]] = {
     "train": ("astronaut", "brick", "chelsea", "coffee", "grass", "motorcycle_left", "rocket"),
     "heldout": ("camera", "coins", "gravel", "hubble_deep_field", "ihc", "retina"),
 }
-DETAILED: dict[Split, tuple[str, ...]] = {
-    "train": ("brick", "motorcycle_left"),
-    "heldout": ("coins", "ihc"),
-}  # all over
+DETAILED: dict[Split, tuple[str, ...]] = {  # photographs that are rich in detail all over
+    "train": ("brick", "grass", "motorcycle_left"),
+    "heldout": ("coins", "ihc", "gravel"),
+}
 PEOPLE = ("astronaut", "camera", "coins")  # photographs that show people, or heads; the others have none
 PLACES = (
     "brick",

@@ -79,11 +79,14 @@ def shot_framing(rng: np.random.Generator, stock: Stock) -> Item:
 def lens_and_focus(rng: np.random.Generator, stock: Stock) -> Item:
     """`depth_of_field` from how far the picture behind a sharp subject is blurred; a focus that moves is a rack focus."""
     bounds = _bounds(rng)
-    tags = different(rng, ["shallow focus", "moderate focus", "deep focus", "rack focus"], len(bounds) - 1)
+    tags = different(rng, ["shallow focus", "deep focus", "rack focus"], len(bounds) - 1)
     shots = []
     for tag, count in zip(tags, np.diff(bounds), strict=True):
         name = choice(rng, DETAILED[stock.split])
-        behind = edits.reframe(stock.frames(name, 1, rng), random_window(rng, 0.35, 0.45), SIZE)
+        behind = edits.reframe(stock.frames(name, 1, rng), random_window(rng, 0.3, 0.4), SIZE)
+        behind = edits.grade(
+            behind, luma=0.45, spread=0.22, chroma=0.05, warmth=0.0
+        )  # sharp is equally sharp everywhere
         height = int(rng.integers(64, 80))
         center = tuple(rng.uniform(0.4, 0.6, 2) * SIZE)
         subject, mask = face(rng, stock, height), edits.oval(height, height)
@@ -92,12 +95,11 @@ def lens_and_focus(rng: np.random.Generator, stock: Stock) -> Item:
             return edits.paste(edits.blur(behind, far), edits.blur(subject[None], near)[0], center, mask)
 
         if tag == "rack focus":
-            ends = [(7.0, 0.0), (0.0, 7.0)][:: int(rng.choice([-1, 1]))]
+            ends = [(8.0, 0.0), (0.0, 8.0)][:: int(rng.choice([-1, 1]))]
             shots.append(edits.dissolve(*(seen(*end).repeat(count, 0) for end in ends), count // 2, count // 2))
         else:
-            shots.append(
-                seen({"shallow focus": 7.0, "moderate focus": 2.0, "deep focus": 0.0}[tag], 0.0).repeat(count, 0)
-            )
+            far = 8.0 if tag == "shallow focus" else 0.0
+            shots.append(seen(far, 0.0).repeat(count, 0))
     return Item(np.concatenate(shots), _segments(bounds, [{"depth_of_field": tag} for tag in tags]))
 
 
