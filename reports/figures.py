@@ -276,19 +276,15 @@ def _health(n: dict) -> list[Panel]:
             _line(steps, overall["staleness"], "mean", "last"),
             _line(steps, overall["staleness_max"], "largest", "all", dash="dot", width=1.4, smooth=False),
         ]
-        caption = (
-            "Policy versions between the one that wrote a response's first token and the one that was trained on it."
-        )
+        caption = "Policy versions that a response's first token lies behind the trained policy."
         layout = _steps_layout("versions", rangemode="tozero")
         found.append(Panel("staleness", "health", "Staleness", caption, data, layout))
     if _measured(overall.get("probs_diff_max")):
         data = [_line(steps, overall["probs_diff_max"], "largest difference", "last", smooth=False)]
-        caption = (
-            "Largest difference between a token's probability in the rollout and in the trainer; they should agree."
-        )
-        layout = _steps_layout("probability", type="log", exponentformat="power")
+        caption = "Largest difference between a token's probabilities in rollout and trainer; rounding, unless stale."
+        layout = _steps_layout("probability", type="log", dtick=1, tickformat=".0e")
         found.append(Panel("agreement", "health", "Rollout and trainer", caption, data, layout))
-    if _measured(overall.get("failed")):
+    if n["failures"]["failed_total"]:
         bars = {"type": "bar", "x": steps, "y": overall["failed"], "name": "failed", "meta": {"color": 1}}
         caption = f"Rollouts whose scoring failed: {n['failures']['failed_total']} in the whole run."
         top = max(v or 0 for v in overall["failed"])

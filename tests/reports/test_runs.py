@@ -75,6 +75,15 @@ def test_entropy_that_no_rollout_has_comes_from_the_metrics(tmp_path):
     assert (judged["entropy_first"], judged["reward_first"]) == (1.25, 0.5)
 
 
+def test_entropy_that_nobody_computed_is_noted(tmp_path):
+    with Recorder(tmp_path) as recorder:
+        recorder.write(rows(1, [0.5], entropy=None), 1)
+    write_metrics(tmp_path / "metrics.jsonl", [(1, {"critic/score/mean": 0.5})])
+    run = load_run(tmp_path)
+    assert run.notes[0].startswith("No entropy")
+    assert math.isnan(summary(run)["entropy_first"])
+
+
 def test_a_resumed_run_s_metrics_are_read_as_one(tmp_path):
     """The first process logged steps 0 to 4 and was killed; the second resumed at 2, validated there, and went on."""
     first = [(0, {"val-core/subject/reward/mean@1": 0.1}), *((s, {"critic/score/mean": 0.1 * s}) for s in (1, 2, 3, 4))]
