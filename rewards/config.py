@@ -95,7 +95,7 @@ class RewardConfig:
         """
         if isinstance(value, RewardConfig):
             return value
-        return RewardConfig() if value is None else _read(RewardConfig, _plain(value), "")
+        return _DEFAULTS if value is None else _read(RewardConfig, _plain(value), "")
 
 
 def _plain(value: Any) -> Any:
@@ -144,3 +144,6 @@ def _is_number(value: Any) -> bool:
 
 def _fail(name: str, value: Any, mend: str):
     raise RewardConfigError(f"reward config: {name.rstrip('.')} = {value!r} is wrong; {mend}")
+
+
+_DEFAULTS = RewardConfig()

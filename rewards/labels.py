@@ -18,11 +18,11 @@ from ..schema.taxonomy import SubDimension
 
 
 class LabelTable:
-    """The label distances of one ground truth, ready to be looked up by predicted tag.
+    """The label distances of one ground truth, ready to be looked up by predicted tags.
 
-    For each annotated sub-dimension there is one row a tag, and one for "no known tag": the share of that
-    sub-dimension times the tag's distance from every true segment.  The distances of a predicted segment are the sum of
-    one row a sub-dimension.
+    For each annotated sub-dimension there is one row for each `state` of a prediction (no known tag, one tag, two tags):
+    the share of that sub-dimension times the state's distance from every true segment.  The distances of a predicted
+    segment are then the sum of one row a sub-dimension.
     """
 
     def __init__(self, segments: Sequence[TrueSegment], taxonomy: Taxonomy, weights: Mapping[str, float]):
@@ -33,59 +33,60 @@ class LabelTable:
             d for d in self.dimensions if all(any(k == d for k, _ in segment.labels) for segment in segments)
         )
         """Those that every true segment annotates: the keys that each segment of an answer must hold."""
-        columns = []
-        rows = [np.zeros((1, len(segments)))]  # row 0: a sub-dimension that is added afterwards
+        self._columns = []
+        blocks = [np.zeros((1, len(segments)))]  # row 0: a sub-dimension whose distances are added afterwards
         for pair, shares in zip(pairs, _shares(segments, pairs, weights), strict=True):
-            columns.append(_Column(taxonomy, pair, segments, shares, first_row=sum(map(len, rows))))
-            rows.append(np.array([columns[-1].distances((tag,)) for tag in range(-1, len(columns[-1].sub.labels))]))
-        self._columns = columns
-        self._rows = np.concatenate(rows)
+            column = _Column(taxonomy, pair, segments, shares, first_row=sum(map(len, blocks)))
+            self._columns.append(column)
+            blocks.append(np.stack([state_distances(column.sub, tags) for tags in column.true], axis=1) * shares)
+        self._rows = np.concatenate(blocks)
 
     def distances(self, predicted: Sequence[Segment]) -> np.ndarray:
         """Delta_label of eq. 6 in [0, 1]: (len(predicted), N_true)."""
-        rows, several = [], []
-        for segment in predicted:
+        rows, larger = [], []
+        for i, segment in enumerate(predicted):
             labels = segment.labels or _NOTHING
             for column in self._columns:
-                tags = labels.get(column.dimension, _NOTHING).get(column.name)
-                if tags.__class__ is str:
-                    row = column.rows.get(tags)
-                    rows.append(column.row(tags) if row is None else row)
-                    continue
-                ids = column.distinct(tags or ())
-                if len(ids) > 1:
-                    several.append((len(rows) // len(self._columns), column.distances(ids)))
-                    rows.append(0)
-                else:
-                    rows.append(column.first_row + 1 + ids[0] if ids else column.first_row)
+                tags = labels.get(column.dimension, _NOTHING).get(column.name, ())
+                row = column.row_of.get(tags) if tags.__class__ is str else column.row(tags)
+                if row is None:
+                    ids = column.ids([tags] if tags.__class__ is str else tags)
+                    row = column.row_of_ids(ids)
+                    if row is None:
+                        larger.append((i, column.distances(ids)))
+                        row = 0
+                rows.append(row)
         index = np.array(rows, dtype=np.intp).reshape(len(predicted), len(self._columns))
         distances = self._rows[index].sum(axis=1)
-        for i, added in several:
+        for i, added in larger:
             distances[i] += added
         return np.clip(distances, 0.0, 1.0, out=distances)
 
 
 class _Column:
-    """One annotated sub-dimension of a ground truth."""
+    """One annotated sub-dimension of a ground truth, and where its rows stand in the table."""
 
     def __init__(self, taxonomy: Taxonomy, pair: tuple[str, str], segments, shares: np.ndarray, first_row: int):
         self.dimension, self.name = pair
         self.sub = taxonomy.sub_dimension(*pair)
-        self.first_row = first_row
-        """The row of "no known tag"; the tags follow in order of id."""
-        self.rows = {tag: first_row + 1 + id for tag, id in self.sub.ids.items()}
+        self.true = [tuple(sorted(self.sub.labels.index(tag) for tag in s.labels.get(pair, ()))) for s in segments]
+        self.row_of = {tag: first_row + 1 + id for tag, id in self.sub.ids.items()}
+        self._first_row = first_row
+        self._pairs = _pair_states(len(self.sub.labels))
         self._taxonomy = taxonomy
         self._shares = shares
-        sets = [tuple(sorted(self.sub.labels.index(tag) for tag in s.labels.get(pair, ()))) for s in segments]
-        self._sets = list(dict.fromkeys(sets))
-        self._set_of = [self._sets.index(tags) for tags in sets]
 
-    def row(self, tag: str) -> int:
-        """The row of a tag that is not written canonically."""
-        return self.first_row + 1 + self._taxonomy.tag_id(self.sub, tag)
+    def row(self, tags: Sequence[str]) -> int | None:
+        """The row of one or two different tags that are written canonically; None for anything else."""
+        if len(tags) == 1:
+            return self.row_of.get(tags[0])
+        if len(tags) != 2:
+            return None
+        first, second = self.sub.ids.get(tags[0]), self.sub.ids.get(tags[1])
+        return None if first is None or second is None else self._row_of_pair(first, second)
 
-    def distinct(self, tags: Sequence[str]) -> tuple[int, ...]:
-        """Tag ids without repeats; different tags out of vocabulary stand as -1, -2, ..."""
+    def ids(self, tags: Sequence[str]) -> tuple[int, ...]:
+        """Tag ids without repeats, in order; different tags out of vocabulary stand as -1, -2, ..."""
         known, unknown = set(), set()
         for tag in dict.fromkeys(tags):
             found = self._taxonomy.tag_id(self.sub, tag)
@@ -95,10 +96,20 @@ class _Column:
                 unknown.add(tag)
         return (*range(-len(unknown), 0), *sorted(known))
 
+    def row_of_ids(self, ids: tuple[int, ...]) -> int | None:
+        """The row of a set of ids with at most two known tags and no others; None where there is none."""
+        if not ids or ids[-1] < 0:
+            return self._first_row
+        if len(ids) == 1:
+            return self._first_row + 1 + ids[0]
+        return self._row_of_pair(*ids) if len(ids) == 2 and ids[0] >= 0 else None
+
     def distances(self, ids: tuple[int, ...]) -> np.ndarray:
-        """Share times distance of some tags from every true segment: (N_true,)."""
-        apart = np.array([set_distance(self.sub, ids, tags) for tags in self._sets])
-        return apart[self._set_of] * self._shares
+        """Share times distance of any set of ids from every true segment: (N_true,)."""
+        return np.array([set_distance(self.sub, ids, tags) for tags in self.true]) * self._shares
+
+    def _row_of_pair(self, first: int, second: int) -> int | None:
+        return None if first == second else self._first_row + self._pairs[first][second]
 
 
 def set_distance(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int, ...]) -> float:
@@ -120,6 +131,33 @@ def _pairing_cost(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int
         return 0.0
     cost = sub.distances[np.ix_(predicted, true)]
     return float(cost[linear_sum_assignment(cost)].sum())
+
+
+@lru_cache(maxsize=8192)
+def state_distances(sub: SubDimension, true: tuple[int, ...]) -> np.ndarray:
+    """`set_distance` from a true set for every state at once: no known tag, each tag, each pair of tags."""
+    labels = len(sub.labels)
+    if not true:
+        return np.zeros(1 + labels + labels * (labels - 1) // 2)
+    size = len(true)
+    to_true = sub.distances[:, true]
+    one = (to_true.min(axis=1) + (size - 1)) / size
+    first, second = np.triu_indices(labels, 1)
+    if size == 1:
+        two = (np.minimum(to_true[first, 0], to_true[second, 0]) + 1.0) / 2.0
+    else:
+        both = to_true[first][:, :, None] + to_true[second][:, None, :]
+        both[:, range(size), range(size)] = np.inf  # two tags never pair with the same one
+        two = (both.min(axis=(1, 2)) + (size - 2)) / size
+    return np.concatenate([[1.0], one, two])
+
+
+@lru_cache(maxsize=256)
+def _pair_states(labels: int) -> list[list[int]]:
+    """The state of each unordered pair of tags: [first][second], after "no known tag" and the single tags."""
+    states = np.zeros((labels, labels), dtype=int)
+    states[np.triu_indices(labels, 1)] = range(1 + labels, 1 + labels + labels * (labels - 1) // 2)
+    return (states + states.T).tolist()
 
 
 def _shares(

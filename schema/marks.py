@@ -17,9 +17,13 @@ def drop_marks(text: str) -> str:
     return "".join([c for c in text if c not in marks])
 
 
+SHORT = 4096
+"""Up to this many characters even quadratic time is no time."""
+
+
 def compose(text: str) -> str:
-    """`text` in NFC; as it stands when it holds more than `MAX_RUN` combining marks in a row, which no writing has."""
-    if text.isascii() or _long_run().search(text):
+    """`text` in NFC; a long one stays as it is when it holds more than `MAX_RUN` marks in a row, which no writing has."""
+    if len(text) > SHORT and not text.isascii() and _long_run().search(text):
         return text
     return unicodedata.normalize("NFC", text)
 

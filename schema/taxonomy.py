@@ -8,7 +8,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -133,7 +133,7 @@ class Taxonomy:
         Raises:
             TaxonomyError: names the file, the place in it, the value and the mend.
         """
-        return _load(Path(str(files(__package__) / "taxonomy.yaml")) if path is None else Path(path).resolve())
+        return _packaged() if path is None else _load(Path(path).resolve())
 
     def normalize(self, text: str) -> str:
         """`text` after this taxonomy's normalisation steps; unchanged when the list is empty."""
@@ -230,6 +230,11 @@ class Taxonomy:
             distances=_distances(steps),
             ids=MappingProxyType(ids),
         )
+
+
+@cache
+def _packaged() -> Taxonomy:
+    return _load(Path(str(files(__package__) / "taxonomy.yaml")))
 
 
 @lru_cache(maxsize=32)
