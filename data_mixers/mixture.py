@@ -44,14 +44,14 @@ class Mixture:
         self.sizes = {task: int(size) for task, size in sizes.items()}
         self.seed = int(seed)
         self.schedule = Schedule({task: weights[task] for task in sizes})
-        self._order = lru_cache(maxsize=2 * len(sizes))(self._shuffled)
 
     def locate(self, position: int) -> Location:
         """The row at a position (>= 0); needs no earlier position to have been asked for."""
         index, number = self.schedule.draw(position)
         task = self.schedule.tasks[index]
         epoch, place = divmod(number, self.sizes[task])
-        return Location(task, int(self._order(task, epoch)[place]), epoch)
+        order = permutation(f"{self.seed}/{epoch}/{task}", self.sizes[task])
+        return Location(task, int(order[place]), epoch)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -94,17 +94,17 @@ class Mixture:
                 f"Resuming would change the order of prompts: restore its data and settings, or start a new run"
             )
 
-    def _shuffled(self, task: str, epoch: int) -> np.ndarray:
-        return permutation(f"{self.seed}/{epoch}/{task}", self.sizes[task])
 
-
+@lru_cache(maxsize=128)  # two epochs of 64 tasks
 def permutation(key: str, size: int) -> np.ndarray:
     """A shuffle of 0..size-1 that depends on the key only, on any machine and NumPy version: sorted by SplitMix64."""
     start = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=8).digest(), "<u8")
     x = start + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(x ^ (x >> np.uint64(31)), kind="stable")
+    order = np.argsort(x ^ (x >> np.uint64(31)), kind="stable")
+    order.flags.writeable = False
+    return order
 
 
 def _check_sources(sizes: Mapping[str, int], weights: Mapping[str, int | float]) -> None:

@@ -5,7 +5,7 @@ A broken row stops the run with its place. A few missing media do not (their row
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def row_files(data_files: str | Path | Iterable[str | Path]) -> list[str]:
     return [str(file) for file in files]
 
 
-def load_rows(files: Iterable[str | Path], taxonomy: Taxonomy | None = None) -> list[dict[str, Any]]:
+def load_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None) -> list[dict[str, Any]]:
     """All rows of the files, media paths absolute, ground truths checked against `taxonomy` (None: the packaged one).
 
     Raises:
@@ -50,6 +50,8 @@ def load_rows(files: Iterable[str | Path], taxonomy: Taxonomy | None = None) -> 
             except RowError as error:
                 broken.append(f"{file}: {error}")
             rows.append(row)
+    if not rows:
+        raise RowError(f"the row files hold no row: {', '.join(map(str, files))}")
     if broken:
         raise RowError(f"{len(broken)} of {len(rows)} rows are broken:\n" + _listing(broken))
     _judge_missing(missing, Counter(row["data_source"] for row in rows))

@@ -1,7 +1,7 @@
 """verl's dataset on the mixture: position in, prompt out (section 5.2.4: every gradient step covers all task families).
 
-data.custom_cls.path=pkg://sv6d.data_mixers.verl_dataset data.custom_cls.name=MixtureDataset data.shuffle=False
-data.train_files=DATA/rl data.val_files=DATA/heldout data.mixture.length=<prompts in the run>
+Set `data.custom_cls` to `pkg://sv6d.data_mixers.verl_dataset` and `MixtureDataset`, `data.shuffle=False`, and
+`data.mixture.length` to the prompts of the run; docs/data.md shows the whole block.
 """
 
 import asyncio
@@ -97,12 +97,14 @@ class MixtureDataset(RLHFDataset):
 
     def _usable(self, task: str, row: int) -> int:
         """Index of the first row of the task, from `row` on and around, whose media decode."""
-        of_task = self.rows_of[task].tolist()
-        for candidate in [*range(row, len(of_task)), *range(row)]:
-            error = self._media_error(of_task[candidate])
+        of_task = self.rows_of[task]
+        for step in range(len(of_task)):
+            candidate = (row + step) % len(of_task)
+            index = int(of_task[candidate])
+            error = self._media_error(index)
             if error is None:
-                return of_task[candidate]
-            self.skipped.add((task, candidate), self.dataframe[of_task[candidate]], error)
+                return index
+            self.skipped.add((task, candidate), self.dataframe[index], error)
         raise RowError(
             f"none of the {len(of_task)} rows of {task} has media that decode: {self.skipped.reasons(task)}. "
             f"Restore the media or take the task's file out of data.train_files"
@@ -131,10 +133,9 @@ class MixtureDataset(RLHFDataset):
         try:
             return super()._process_multi_modal_info(messages, image_patch_size, config)
         except Exception as error:  # whatever a decoder raises: it does not say which file
-            media = ", ".join(str(part[part["type"]]) for part in _media_parts(messages))
             raise RowError(
-                f"{media} does not decode: {type(error).__name__}: {error}; `sv6d data validate` finds such rows, "
-                f"remove them from the row file"
+                f"media do not decode: {_media_parts(messages)}: {type(error).__name__}: {error}; "
+                f"`sv6d data validate` finds such rows, remove them from the row file"
             ) from error
 
     @classmethod
@@ -193,7 +194,7 @@ def _media_key(messages: list[dict]) -> str | None:
 
 def _media_parts(messages: list[dict]) -> list[dict]:
     parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
-    return [part for part in parts if part.get("type") in ("image", "video", "audio")]
+    return [part for part in parts if "text" not in part]
 
 
 def _settings(config) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The mixture: every epoch visits each row once, positions need no history, states are small and checked."""
 
 import json
+import pickle
 
 import pytest
 from hypothesis import given, settings
@@ -49,6 +50,12 @@ def test_positions_can_be_asked_in_any_order():
     backward = Mixture(sizes, {"a": 1, "b": 2, "c": 3}, seed=5)
     expected = [forward.locate(position) for position in range(200)]
     assert [backward.locate(position) for position in reversed(range(200))] == expected[::-1]
+
+
+def test_a_mixture_travels_to_other_processes():
+    mixture = Mixture({"a": 7, "b": 3}, seed=5)
+    mixture.locate(3)
+    assert pickle.loads(pickle.dumps(mixture)).locate(8) == mixture.locate(8)
 
 
 def test_another_task_leaves_a_tasks_row_order_alone():

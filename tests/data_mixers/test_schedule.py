@@ -41,7 +41,7 @@ def test_one_task_is_always_drawn():
     assert schedule.draw(7) == Draw(task=0, number=7)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(integer_weights)
 def test_every_prefix_keeps_the_bound(weights):
     schedule = schedule_of(weights)

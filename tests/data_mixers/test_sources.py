@@ -30,6 +30,11 @@ def test_all_rows_are_read_with_absolute_media(data):
     assert rows[-1]["videos"][0]["video"] == str(data / "media" / "c.mp4")
 
 
+def test_files_without_rows_are_named(tmp_path):
+    with pytest.raises(RowError, match=r"hold no row: .*empty\.parquet"):
+        load_rows([write_rows([], tmp_path / "empty.parquet")])
+
+
 def test_broken_rows_are_listed_with_file_and_row(data):
     path = data / "rl" / "subject.parquet"
     rows = read_rows(path)
