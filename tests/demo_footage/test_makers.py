@@ -85,7 +85,7 @@ def test_sub_dimensions_that_allow_several_tags_hold_lists():
 @pytest.mark.parametrize("task", [task for task in MAKERS if ANNOTATED[task]])
 def test_each_sub_dimension_has_at_least_two_tags_in_use(task):
     tags: dict[str, set] = {}
-    for item in items(task, count=30):
+    for item in items(task, count=16):
         for segment in segments_of(item):
             for subs in segment.get("labels", {}).values():
                 for sub, tag in subs.items():
