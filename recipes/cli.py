@@ -5,7 +5,10 @@ from importlib import import_module
 import click
 
 COMMANDS = {
-    "doctor": ("sv6d.verl_plugin.doctor", "Check the installation against the pins; say what is missing and how to mend it."),
+    "doctor": (
+        "sv6d.verl_plugin.doctor",
+        "Check the installation against the pins; say what is missing and how to mend it.",
+    ),
     "data": ("sv6d.recipes.data", "Make and look at training rows."),
     "mix": ("sv6d.data_mixers.cli", "Show the interleaving of tasks that given weights produce."),
     "score": ("sv6d.rewards.cli", "Score answers against ground truth with the Table 4 rewards."),

@@ -64,6 +64,7 @@ def rollout_rows(keys, tags, data, *, step: int, limit: int, decode=None) -> lis
             "uid": key,
             "task": tasks[i],
             "dataset": str((infos[i] or {}).get("dataset") or ""),
+            "prompt": str((infos[i] or {}).get("id") or ""),
             "group": key.split("_")[0],
             "score": float(scores[i].sum()),
             "response_length": int(tag["response_len"]),

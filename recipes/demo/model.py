@@ -4,7 +4,6 @@ Its tokenizer is fitted to a corpus of prompts and answers: numbers, tags and le
 them (JSON punctuation and keys, instructions) becomes one token each, so that an answer has 5 to 30 tokens instead of hundreds.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,6 +45,8 @@ class Size:
 def fragments(prompt: str, answer: str) -> set[str]:
     """The token strings that one prompt and its answer need: the prompt's pieces whole, the answer cut at its choices."""
     pieces = {piece for piece in MEDIA_MARK.split(prompt) if len(piece) > 1}
+    if not answer.startswith(("{", "<think>")):  # a transcription: letter by letter
+        return pieces
     position = 0
     for choice in CHOICE.finditer(answer):
         pieces |= {answer[position : choice.start()], choice.group()}
@@ -92,11 +93,11 @@ def build_tokenizer(corpus: Iterable[tuple[list[dict], str]]):
 
 def build_processor(tokenizer):
     """Qwen3-VL's processor: 16-pixel patches, merged 2 x 2, two frames a temporal patch, times written into the prompt."""
-    from transformers import Qwen2VLImageProcessorFast, Qwen3VLProcessor
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor
     from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
     patches = dict(patch_size=16, temporal_patch_size=2, merge_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    images = Qwen2VLImageProcessorFast(**patches, size={"shortest_edge": 32 * 32, "longest_edge": 128 * 128})
+    images = Qwen2VLImageProcessor(**patches, size={"shortest_edge": 32 * 32, "longest_edge": 128 * 128})
     videos = Qwen3VLVideoProcessor(
         **patches,
         size={"shortest_edge": 32 * 32 * 2, "longest_edge": 128 * 128 * 8},
@@ -185,9 +186,5 @@ def build_model(
 
 
 def corpus_of(rows: Iterable[dict]) -> list[tuple[list[dict], str]]:
-    """(messages, answer) pairs of SFT rows (`data_mixers.rows.to_sft_row`)."""
-    pairs = []
-    for row in rows:
-        messages = json.loads(row["messages"]) if isinstance(row["messages"], str) else list(row["messages"])
-        pairs.append(([dict(m) for m in messages[:-1]], messages[-1]["content"]))
-    return pairs
+    """(messages, answer) pairs of rows (`data_mixers.rows`); the answer is empty for RL rows, which hold none."""
+    return [(row["prompt"], row["messages"][-1]["content"] if row.get("messages") else "") for row in rows]

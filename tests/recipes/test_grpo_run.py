@@ -1,0 +1,128 @@
+"""GRPO for a few steps on real verl, Ray and vLLM: killed and continued, and on two ranks with batches that mix images and videos."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from sv6d.data_mixers import Mixture
+from sv6d.reports.runs import load_run
+from sv6d.schema import TASKS
+
+pytestmark = pytest.mark.slow
+
+STEPS, SAVED, PROMPTS, GROUP = 4, 2, 13, 2
+
+
+def arguments(data: Path, model: Path, run_dir: Path, **more) -> list[str]:
+    settings = {
+        "sv6d.data": data,
+        "sv6d.model": model,
+        "sv6d.run_dir": run_dir,
+        "sv6d.group_size": GROUP,
+        "sv6d.scale.prompts": 1 / 30,  # one prompt a task and step
+        "trainer.total_training_steps": STEPS,
+        "trainer.val_before_train": "false",
+        "trainer.test_freq": -1,
+        "trainer.save_freq": SAVED,
+        **more,
+    }
+    return ["grpo", "cpu_demo", *(f"{key}={value}" for key, value in settings.items())]
+
+
+def steps_in(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for(condition, process, seconds: float) -> None:
+    """Look until the condition holds; a process that ends before is told with its output."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None:
+            pytest.fail(f"ended with status {process.returncode}:\n{process.stdout.read()}")
+        if time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"not within {seconds} s")
+        time.sleep(0.2)
+
+
+def kill_all(process) -> None:
+    """kill -9 for the command, the job and all that Ray started for it."""
+    family = [process, *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        try:
+            os.kill(member.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    psutil.wait_procs([member for member in family if isinstance(member, psutil.Process)], timeout=30)
+
+
+@pytest.fixture(scope="module")
+def continued(small_data, tiny_model, tmp_path_factory):
+    """A run that was killed after its third step, when the second was saved, and continued by the same command."""
+    import subprocess
+    import sys
+
+    run_dir = tmp_path_factory.mktemp("killed") / "run"
+    command = [Path(sys.executable).with_name("sv6d"), *arguments(small_data, tiny_model, run_dir)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    first = subprocess.Popen(command, **options)
+    wait_for(lambda: SAVED + 1 in steps_in(run_dir / "metrics.jsonl"), first, 400)
+    kill_all(first)
+    second = subprocess.run(command, **options, timeout=500)
+    assert second.returncode == 0, second.stdout
+    return run_dir, second.stdout
+
+
+def test_a_killed_run_continues_after_its_last_checkpoint(continued):
+    run_dir, shown = continued
+    assert steps_in(run_dir / "metrics.jsonl") == [3, 4]
+    assert "step    3   reward" in shown and "step    4   reward" in shown
+
+
+def test_every_step_is_recorded_once_with_every_task(continued):
+    run_dir, _ = continued
+    rollouts = load_run(run_dir).rollouts
+    assert sorted(rollouts.step.unique()) == [1, 2, 3, 4]
+    for _, step in rollouts.groupby("step"):
+        assert len(step) == PROMPTS * GROUP
+        assert step.groupby("group").size().eq(GROUP).all()
+    assert set(rollouts.task) == set(TASKS)
+
+
+def test_no_prompt_is_lost_or_trained_twice(continued, small_data):
+    """The prompts of four steps are prompts of the mixture's beginning, each once; those fetched ahead may be among them."""
+    run_dir, _ = continued
+    rollouts = load_run(run_dir).rollouts
+    trained = Counter(rollouts.drop_duplicates("group").prompt)
+    mixture = Mixture(dict.fromkeys(sorted(TASKS), 8), seed=0)
+    ahead = [mixture.locate(position) for position in range((STEPS + 1) * PROMPTS)]
+    planned = {f"rl/{place.task}/{place.row}" for place in ahead}
+    assert set(trained) <= planned
+    assert set(trained.values()) == {1}
+
+
+def test_every_score_is_between_0_and_1_and_no_sample_failed(continued):
+    rollouts = load_run(continued[0]).rollouts
+    assert rollouts.score.between(0, 1).all()
+    assert (rollouts.failed == 0).all()
+
+
+def test_rollouts_and_trainer_agree(continued):
+    metrics = load_run(continued[0]).metrics
+    fresh = metrics[metrics["training/off_policy/trajectory_staleness_worst/max"] == 0]
+    assert (fresh["training/rollout_probs_diff_max"] < 1e-2).all()
+
+
+def test_two_ranks_train_on_batches_that_mix_images_and_videos(small_data, tiny_model, tmp_path, sv6d_command):
+    more = {"trainer.n_gpus_per_node": 2, "trainer.total_training_steps": 2, "trainer.v1.trainer_mode": "sv6d_sync"}
+    process = sv6d_command(*arguments(small_data, tiny_model, tmp_path / "run", **more, **{"trainer.save_freq": -1}))
+    shown, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, shown
+    run = load_run(tmp_path / "run")
+    assert run.rollouts.groupby("step").size().tolist() == [PROMPTS * GROUP, PROMPTS * GROUP]
+    assert (run.metrics["training/rollout_probs_diff_max"] < 1e-2).all()
