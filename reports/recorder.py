@@ -38,7 +38,8 @@ _PART = re.compile(r"step-(\d+)\.parquet")
 def schema() -> pa.Schema:
     """The columns of a part. One row is one rollout; a value that was not measured is null (or NaN in a component).
 
-    `prompt` is the id of the row that was asked, `group` that of its dispatch, whose G rollouts are compared, `entropy` the mean over the response's tokens (nats),
+    `prompt` is the id of the row that was asked, `group` that of its dispatch, whose G rollouts are compared,
+    `entropy` the mean over the response's tokens (nats),
     `version_start` and `version_end` the policy versions (training steps) that wrote its first and last token.
     """
     components = [(name, pa.float64()) for name in COMPONENTS if name != "score"]

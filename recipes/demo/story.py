@@ -60,6 +60,7 @@ def make_data(demo: Demo) -> None:
         sft_per_task=SFT_ROWS,
         heldout_per_task=HELDOUT_ROWS,
         seed=demo.seed,
+        workers=2,
         console=demo.console,
     )
 
