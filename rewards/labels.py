@@ -33,22 +33,23 @@ class LabelTable:
             d for d in self.dimensions if all(any(k == d for k, _ in segment.labels) for segment in segments)
         )
         """Those that every true segment annotates: the keys that each segment of an answer must hold."""
-        self._columns = []
+        columns = []
         blocks = [np.zeros((1, len(segments)))]  # row 0: a sub-dimension whose distances are added afterwards
         for pair, shares in zip(pairs, _shares(segments, pairs, weights), strict=True):
             column = _Column(taxonomy, pair, segments, shares, first_row=sum(map(len, blocks)))
-            self._columns.append(column)
+            columns.append(column)
             blocks.append(np.stack([state_distances(column.sub, tags) for tags in column.true], axis=1) * shares)
         self._rows = np.concatenate(blocks)
+        self._lookups = [(c.dimension, c.name, c.row_of, c) for c in columns]
 
     def distances(self, predicted: Sequence[Segment]) -> np.ndarray:
         """Delta_label of eq. 6 in [0, 1]: (len(predicted), N_true)."""
         rows, larger = [], []
         for i, segment in enumerate(predicted):
             labels = segment.labels or _NOTHING
-            for column in self._columns:
-                tags = labels.get(column.dimension, _NOTHING).get(column.name, ())
-                row = column.row_of.get(tags) if tags.__class__ is str else column.row(tags)
+            for dimension, name, row_of, column in self._lookups:
+                tags = labels.get(dimension, _NOTHING).get(name, ())
+                row = row_of.get(tags) if tags.__class__ is str else column.row(tags)
                 if row is None:
                     ids = column.ids([tags] if tags.__class__ is str else tags)
                     row = column.row_of_ids(ids)
@@ -56,7 +57,7 @@ class LabelTable:
                         larger.append((i, column.distances(ids)))
                         row = 0
                 rows.append(row)
-        index = np.array(rows, dtype=np.intp).reshape(len(predicted), len(self._columns))
+        index = np.array(rows, dtype=np.intp).reshape(len(predicted), len(self._lookups))
         distances = self._rows[index].sum(axis=1)
         for i, added in larger:
             distances[i] += added

@@ -1,9 +1,9 @@
 """Temporal grounding: 0.2 Format + 0.4 IoU + 0.4 Label (Table 4), each 1 - a term of the SV6D objective (eq. 5)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 
 from ..schema import Taxonomy
-from ..schema.answer import Labels, SegmentAnswer, read_segments
+from ..schema.answer import SegmentAnswer, read_segments
 from .config import RewardConfig
 from .matching import content_losses, match_answer, read_truth
 from .sv6d import blend, reg_loss, sv6d_loss, unit
@@ -41,7 +41,7 @@ def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardC
     return components
 
 
-def regularizers(answer: SegmentAnswer, dimensions: Iterable[str], taxonomy: Taxonomy) -> tuple[float, float, float]:
+def regularizers(answer: SegmentAnswer, dimensions: Sequence[str], taxonomy: Taxonomy) -> tuple[float, float, float]:
     """R_prof, R_comp and R_form of eq. 10, each in [0, 1]; all 1 where nothing could be read.
 
     R_prof: share of predicted tags that equal no canonical tag of any dimension. R_comp: share of the item's
@@ -49,26 +49,18 @@ def regularizers(answer: SegmentAnswer, dimensions: Iterable[str], taxonomy: Tax
     """
     if answer.faults.syntax:
         return 1.0, 1.0, 1.0
-    dimensions = tuple(dimensions)
-    tags = wrong = 0
-    for tag in _tags(answer.labels):
-        tags += 1
-        wrong += not taxonomy.is_canonical(tag)
-    named = {d for labels in answer.labels for d, subs in labels.items() if any(subs.values())}
-    missing = sum(d not in named for d in dimensions)
-    return (
-        wrong / tags if tags else 0.0,
-        missing / len(dimensions) if dimensions else 0.0,
-        answer.faults.share,
-    )
-
-
-def _tags(labels: Iterable[Labels]) -> Iterator[str]:
-    """Every tag in the labels, whatever its dimension."""
-    for dimensions in labels:
-        for subs in dimensions.values():
-            for tags in subs.values():
-                if tags.__class__ is str:
-                    yield tags
+    tags: list[str] = []
+    named = set()
+    for labels in answer.labels:
+        for dimension, subs in labels.items():
+            before = len(tags)
+            for entry in subs.values():
+                if entry.__class__ is str:
+                    tags.append(entry)
                 else:
-                    yield from tags
+                    tags.extend(entry)
+            if len(tags) > before:
+                named.add(dimension)
+    wrong = 0 if taxonomy.tags.issuperset(tags) else sum(not taxonomy.is_canonical(tag) for tag in tags)
+    missing = sum(dimension not in named for dimension in dimensions)
+    return wrong / len(tags) if tags else 0.0, missing / len(dimensions) if dimensions else 0.0, answer.faults.share

@@ -116,9 +116,10 @@ def read_segments(text: str, dimensions: tuple[str, ...] | None, max_length: int
         return _read_slowly(source, dimensions)
     usable = [s for s in segments if 0.0 <= s.start <= s.end]
     labels = [] if dimensions is None else [s.labels for s in segments if s.labels is not msgspec.UNSET]
-    missing = dimensions is not None and (
-        len(labels) < len(segments) or any(key not in entry for entry in labels for key in dimensions)
-    )
+    missing = False
+    if dimensions is not None:
+        asked = set(dimensions)
+        missing = len(labels) < len(segments) or not all(asked <= entry.keys() for entry in labels)
     faults = Faults(fields=missing, timestamps=len(usable) < len(segments))
     return SegmentAnswer(usable, labels, len(segments), True, faults)
 
@@ -221,8 +222,10 @@ def _too_deep(source: str) -> bool:
     """Whether brackets outside strings nest deeper than MAX_DEPTH; counting them all settles most answers."""
     if source.count("{") + source.count("[") <= MAX_DEPTH:
         return False
-    brackets = np.frombuffer(_STRING.sub("", source).encode("utf-8", "replace"), np.uint8)
-    return int(np.cumsum(_BRACKETS[brackets], dtype=np.int32).max(initial=0)) > MAX_DEPTH
+    text = source.encode("utf-8", "replace")
+    outside = _STRING.sub(b"", text) if b"\\" in text else b"".join(text.split(b'"')[::2])
+    steps = _BRACKETS[np.frombuffer(outside, np.uint8)]
+    return int(np.cumsum(steps, dtype=np.int32).max(initial=0)) > MAX_DEPTH
 
 
 def _no_constant(name: str):
@@ -243,7 +246,7 @@ _DECODERS = tuple(
 )
 _JSON = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)  # 1e999 and 400 digits become infinity
 _BLOCK_OPENING = re.compile(r"[\w+-]*+\s*+(?=[{\[])")  # an info string such as `json`, then the JSON
-_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+):([0-5]?\d)|(\d+)):([0-5]\d(?:\.\d+)?)", re.ASCII)
 _BRACKETS = np.zeros(256, np.int8)
