@@ -105,6 +105,12 @@ def check_ranks(config: DictConfig) -> None:
             f"data.train_batch_size={batch} does not divide over trainer.n_gpus_per_node={ranks} ranks; "
             f"take {batch - batch % ranks or ranks} or {batch - batch % ranks + ranks}"
         )
+    share, micro = batch // ranks, config.data.micro_batch_size_per_gpu
+    if not config.data.use_dynamic_bsz and share % micro:
+        raise RecipeError(
+            f"data.micro_batch_size_per_gpu={micro} does not divide a rank's share of the batch, {share} rows; "
+            f"set it to a divisor of {share}, or data.use_dynamic_bsz=true with data.max_token_len_per_gpu"
+        )
     if config.trainer.device == "cuda":
         import torch
 

@@ -3,6 +3,7 @@
 import sys
 
 from omegaconf import OmegaConf
+from torch.distributed.elastic.multiprocessing.errors import record
 from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils.device import auto_set_device
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
@@ -16,6 +17,7 @@ class WarmStart(SFTTrainer):
         self.train_sampler.shuffle = False
 
 
+@record  # else torchrun's report hides the error under its own trace
 def main(path: str) -> None:
     config = OmegaConf.load(path)
     auto_set_device(config)

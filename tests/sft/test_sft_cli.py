@@ -14,7 +14,7 @@ from sv6d.sft import cli
 @pytest.fixture
 def config(data, model, tmp_path):
     overrides = [f"sv6d.data={data}", f"sv6d.model={model}", f"sv6d.run_dir={tmp_path / 'run'}"]
-    return compose("sft", "cpu_demo", [*overrides, "data.train_batch_size=6"])
+    return compose("sft", "cpu_demo", [*overrides, "data.train_batch_size=6", "data.micro_batch_size_per_gpu=6"])
 
 
 def test_the_mixture_is_as_long_as_the_run(config):
@@ -37,8 +37,9 @@ def test_epochs_become_steps(config):
             {"n_gpus_per_node": 4},
             "data.train_batch_size=6 does not divide over trainer.n_gpus_per_node=4 ranks; take 4 or 8",
         ),
+        ({"n_gpus_per_node": 2}, "data.micro_batch_size_per_gpu=6 does not divide a rank's share of the batch, 3 rows"),
         ({"nnodes": 2}, "torchrun --nnodes=2 --nproc-per-node=1"),
-        ({"device": "cuda", "n_gpus_per_node": 2}, "asks for 2 GPUs"),
+        ({"device": "cuda"}, "asks for 1 GPUs (trainer.n_gpus_per_node) and this machine has 0"),
     ],
 )
 def test_ranks_that_cannot_run_are_refused(config, settings, message, monkeypatch):
