@@ -44,7 +44,11 @@ def show_versions(console: Console, found: list[Pin]) -> list[str]:
     for pin in found:
         table.add_row(pin.name, pin.wanted, pin.installed or "-", pin.extra, GOOD if pin.satisfied else BAD)
     console.print(table)
-    return [f"{pin.name} {pin.wanted} is wanted, {pin.installed or 'nothing'} is installed" for pin in found if not pin.satisfied]
+    return [
+        f"{pin.name} {pin.wanted} is wanted, {pin.installed or 'nothing'} is installed"
+        for pin in found
+        if not pin.satisfied
+    ]
 
 
 def show_gaps(console: Console, gaps: list[environment.Gap]) -> list[str]:

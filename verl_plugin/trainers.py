@@ -98,6 +98,25 @@ def task_metrics(rows: list[dict]) -> dict[str, float]:
     return metrics
 
 
+def fresh_difference(tags, data, *, step: int) -> float | None:
+    """The largest difference of a token's probability between rollout and actor, over the rollouts that the present
+    policy wrote from end to end; None where there are none.
+
+    verl's own `training/rollout_probs_diff_max` compares stale rollouts too, which differ as they should, and so says
+    nothing of the weight sync when rollouts are asynchronous.
+    """
+    differences = [
+        float(((rollout.exp() - actor.exp()) * mask).abs().max())
+        for tag, rollout, actor, mask in zip(
+            tags,
+            *(data[name].unbind() for name in ("rollout_log_probs", "old_log_probs", "response_mask")),
+            strict=True,
+        )
+        if tag["min_global_steps"] == step - 1
+    ]
+    return max(differences, default=None)
+
+
 class RecordingTrainer:
     """Mixin over a V1 trainer. `base_mode` is the mode of the trainer under it, by whose name verl asks questions."""
 
@@ -125,26 +144,33 @@ class RecordingTrainer:
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         start = time.perf_counter()
-        rows = self._rollout_rows(batch, global_steps)
+        rows, difference = self._measure(batch, global_steps)
         metrics.update(task_metrics(rows))
+        if difference is not None:
+            metrics["sv6d/fresh_rollout_probs_diff_max"] = difference
         if self._recorder is not None:
             self._recorder.write(rows, step=global_steps)
         metrics["timing_s/sv6d_record"] = time.perf_counter() - start
 
-    def _rollout_rows(self, batch, step):
+    def _measure(self, batch, step):
+        """The batch's rows and `fresh_difference`, from one fetch."""
         real = [(key, tag) for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         keys, tags = [key for key, _ in real], [tag for _, tag in real]
+        bypass = (self.config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False)
+        comparable = self.config.actor_rollout_ref.rollout.calculate_log_probs and not bypass
         fields = ["data_source", "extra_info", "extra_fields", "rm_scores", "response_mask", "advantages"]
-        correction = self.config.algorithm.get("rollout_correction") or {}
-        if not correction.get("bypass_mode", False):  # nobody computes the entropy then
-            fields.append("entropy")
-        decode = None
-        if self._record_text:
-            fields.append("responses")
-            decode = lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True)  # noqa: E731
+        fields += [] if bypass else ["entropy"]  # in bypass mode nobody computes it
+        fields += ["rollout_log_probs", "old_log_probs"] if comparable else []
+        fields += ["responses"] if self._record_text else []
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
         limit = self.config.data.max_response_length
-        return rollout_rows(keys, tags, data, step=step, limit=limit, decode=decode)
+        rows = rollout_rows(
+            keys, tags, data, step=step, limit=limit, decode=self._decode if self._record_text else None
+        )
+        return rows, fresh_difference(tags, data, step=step) if comparable else None
+
+    def _decode(self, ids):
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
 
 
 @register_trainer("sv6d_sync")

@@ -43,7 +43,11 @@ def test_a_component_without_a_rate_has_the_common_one():
 
 
 def test_language_comes_first_because_verl_logs_the_first_groups_rate():
-    assert [group["component"] for group in parameter_groups(named(*MODEL), {}, 1.0)] == ["language", "merger", "vision"]
+    assert [group["component"] for group in parameter_groups(named(*MODEL), {}, 1.0)] == [
+        "language",
+        "merger",
+        "vision",
+    ]
 
 
 def test_frozen_parameters_are_in_no_group():
@@ -56,7 +60,9 @@ def test_a_text_model_has_one_group():
 
 
 def test_an_unknown_component_is_an_error():
-    with pytest.raises(ValueError, match=r"lr_groups names \['aligner'\]; the components are \['language', 'merger', 'vision'\]"):
+    with pytest.raises(
+        ValueError, match=r"lr_groups names \['aligner'\]; the components are \['language', 'merger', 'vision'\]"
+    ):
         parameter_groups(named(*MODEL), {"aligner": 1e-4}, 1.0)
 
 

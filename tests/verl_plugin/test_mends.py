@@ -66,7 +66,9 @@ def test_a_failing_mend_is_logged_and_stops_training_with_its_reason(one_mend, c
     with caplog.at_level(logging.ERROR):
         mends.install("verl")
     assert "mend broken of colorsys failed" in caplog.text
-    with pytest.raises(RuntimeError, match=r"broken \(failed: AttributeError: no such function any more\).*sv6d doctor"):
+    with pytest.raises(
+        RuntimeError, match=r"broken \(failed: AttributeError: no such function any more\).*sv6d doctor"
+    ):
         mends.require("verl")
 
 

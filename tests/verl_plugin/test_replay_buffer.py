@@ -8,7 +8,8 @@ VERLS_ARGUMENTS = dict(trainer_config={}, max_off_policy_threshold=3, max_off_po
 
 
 @pytest.mark.parametrize(
-    ("mode", "expected"), [("sync", ReplayBuffer), ("colocate_async", ReplayBufferAsync), ("separate_async", ReplayBufferAsync)]
+    ("mode", "expected"),
+    [("sync", ReplayBuffer), ("colocate_async", ReplayBufferAsync), ("separate_async", ReplayBufferAsync)],
 )
 def test_verls_own_buffer_for_each_mode(mode, expected):
     buffer = PromptReplayBuffer(trainer_mode=mode, sampler_kwargs={}, **VERLS_ARGUMENTS)

@@ -38,6 +38,11 @@ def batch():
         "advantages": torch.tensor([[1.0, 1, 9, 9], [-1, -1, -1, -1], [0, 0, 0, 9]]),
         # mean over the response: 2; 1; 0.5
         "entropy": torch.tensor([[1.0, 3, 9, 9], [1, 1, 1, 1], [0.5, 0.5, 0.5, 9]]),
+        # the rollout is sure of every token; the actor gives the second token of the last rollout .75
+        "rollout_log_probs": torch.zeros(3, 4),
+        "old_log_probs": torch.tensor([[0.0, 0, -9, -9], [0, 0, 0, 0], [0, 0.75, 0, -9]]).where(
+            torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1]]).bool(), torch.tensor(0.75).log()
+        ),
         "responses": torch.tensor([[5, 6, 0, 0], [5, 6, 7, 8], [9, 9, 9, 0]]),
     }
     return keys, tags, Columns(data)
@@ -90,6 +95,13 @@ def test_metrics_by_task():
     assert all(isinstance(value, float | int) and not math.isnan(value) for value in metrics.values())
 
 
+def test_rollout_and_actor_are_compared_where_the_present_policy_wrote():
+    _, tags, data = batch()
+    assert trainers.fresh_difference(tags, data, step=3) == pytest.approx(0.25)  # the third began at version 2
+    assert trainers.fresh_difference(tags, data, step=4) == 0.0  # padding behind the responses does not count
+    assert trainers.fresh_difference(tags, data, step=9) is None
+
+
 class Base:
     """Stands for verl's trainer under the mixin."""
 
@@ -117,6 +129,7 @@ def config(**sv6d):
             "trainer": {"v1": {"trainer_mode": "sv6d_colocate_async"}},
             "data": {"max_response_length": 4, "mixture": {"weights": {"ocr_regular": 2}}},
             "algorithm": {"rollout_correction": None},
+            "actor_rollout_ref": {"rollout": {"calculate_log_probs": True}},
         }
     )
 

@@ -94,7 +94,11 @@ def test_folding_twice_changes_nothing_and_touches_no_image(parts):
     assert once.count("[##]") == parts.count("[##]")
 
 
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=8).map(sorted), st.text("abc ", max_size=5), st.text("abc ", max_size=5))
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=8).map(sorted),
+    st.text("abc ", max_size=5),
+    st.text("abc ", max_size=5),
+)
 def test_any_clip_of_rising_times_becomes_one_pad(tenths, before, after):
     groups = "".join(f"<{t / 10:.1f} seconds>[***]" for t in tenths)
     assert fold(before + groups + after) == before + "*" + after

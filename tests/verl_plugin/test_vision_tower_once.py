@@ -55,7 +55,9 @@ def batch():
 def embed(module, inputs):
     model = Model()
     out = module._get_input_embeds(model, **inputs)
-    (out["inputs_embeds"].square().sum() + sum(layer.square().sum() for layer in out["deepstack_visual_embeds"])).backward()
+    (
+        out["inputs_embeds"].square().sum() + sum(layer.square().sum() for layer in out["deepstack_visual_embeds"])
+    ).backward()
     return model.visual, out
 
 
@@ -117,7 +119,9 @@ def _sharded_step(rank, mended):
     for part in (model.visual.project, model.visual.deep, model.visual):  # layers give their weights back after use
         fully_shard(part, mesh=mesh)
     out = (_get_input_embeds if mended else _get_input_embeds.__sv6d_original__)(model, **inputs)
-    (out["inputs_embeds"].square().sum() + sum(layer.square().sum() for layer in out["deepstack_visual_embeds"])).backward()
+    (
+        out["inputs_embeds"].square().sum() + sum(layer.square().sum() for layer in out["deepstack_visual_embeds"])
+    ).backward()
     gradient = model.visual.project.weight.grad.full_tensor()
     assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0
 

@@ -104,5 +104,3 @@ def require(where: str) -> None:
             f"sv6d cannot train: these mends are not in place: {lines}. `sv6d doctor` says what is installed; "
             "SV6D_MENDS_OFF=<name> trains without one at your own risk."
         )
-
-

@@ -39,8 +39,8 @@ def fold_clips(ids: list[int], processor) -> list[int]:
     """Fold every clip in a prompt's token ids to one `<|video_pad|>`.
 
     A group belongs to the clip before it when nothing but its timestamp stands between them and its time does not run
-    backwards; otherwise it begins a new clip. So two clips side by side are told apart by the clock, which starts again;
-    only where the first has a single group at the very time of the second's first one would they be taken for one.
+    backwards; otherwise it begins a new clip. (Qwen's chat template puts another pair of vision tokens around each clip,
+    so two clips are never side by side; without them the clock, which starts again, tells them apart.)
 
     Args:
         ids: token ids of the whole prompt, as the processor expanded them.
