@@ -1,4 +1,4 @@
-"""The training process of `sv6d grpo`: reads a resolved configuration and hands it to verl. `python -m sv6d.recipes.grpo_job config.yaml`"""
+"""The training process of `sv6d grpo`: hands a resolved configuration to verl. `python -m sv6d.recipes.grpo_job config.yaml`"""
 
 import sys
 

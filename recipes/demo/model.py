@@ -26,7 +26,7 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 
-# What a model has to choose between, one token a choice: a time, a digit, an option letter, a tag or word in a JSON string, a think or answer mark.
+# What a model has to choose between, one token a choice: times, digits, option letters, strings of JSON, think and answer marks.
 CHOICE = re.compile(r"\d+\.\d+|\d|\b[A-Z]\b|(?<=\")[^\"{}\[\]]+(?=\"[,}\]])|</?think>|</?answer>")
 MEDIA_MARK = re.compile(r"<video>|<image>")
 
