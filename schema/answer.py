@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-MAX_DEPTH = 256
+MAX_DEPTH = 500
 """JSON with more than this many `[` and `{` inside each other is unreadable."""
 
 Labels = dict[str, dict[str, str | list[str]]]
