@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -106,6 +107,8 @@ class Base:
     """Stands for verl's trainer under the mixin."""
 
     global_steps = 0
+    schedule = SimpleNamespace(tasks=("ocr_regular", "cut_point_detection"), counts=np.array([2, 1]))
+    train_dataset = SimpleNamespace(mixture=SimpleNamespace(schedule=schedule))
 
     def __init__(self, config):
         self.config = config
@@ -127,7 +130,7 @@ def config(**sv6d):
         {
             "sv6d": sv6d,
             "trainer": {"v1": {"trainer_mode": "sv6d_colocate_async"}},
-            "data": {"max_response_length": 4, "mixture": {"weights": {"ocr_regular": 2}}},
+            "data": {"max_response_length": 4},
             "algorithm": {"rollout_correction": None},
             "actor_rollout_ref": {"rollout": {"calculate_log_probs": True}},
         }
