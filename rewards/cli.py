@@ -50,6 +50,7 @@ def command(file: Path, output: Path | None, task: str | None, taxonomy_path: Pa
     ground_truth.  Exits with 1 when rows could not be scored; they are listed."""
     try:
         taxonomy, config = Taxonomy.load(taxonomy_path), _read_config(config_path)
+        config.require_dimensions(taxonomy.dimensions)
         rows = read_rows(file, task)
     except (TaxonomyError, RewardConfigError, ValueError) as error:
         raise click.ClickException(str(error)) from error

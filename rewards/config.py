@@ -1,6 +1,6 @@
 """Every number of the rewards in one validated place (Table 4, eq. 5-10); the defaults are the report's."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from math import fsum, isfinite
 from typing import Any, Literal, get_args, get_type_hints
@@ -85,6 +85,14 @@ class RewardConfig:
                 _fail(f"dimension_weights.{name}", weight, "use a number above 0")
         for group in ("lambdas", "grounding", "localization", "chain_of_thought"):
             _require_shares(group, getattr(self, group))
+
+    def require_dimensions(self, known: Collection[str]) -> None:
+        """Raises RewardConfigError where `dimension_weights` names a dimension that is not among `known`."""
+        for name in self.dimension_weights:
+            if name not in known:
+                raise RewardConfigError(
+                    f"reward config: dimension_weights.{name}: no such dimension; {near_names(name, known)}"
+                )
 
     @staticmethod
     def read(value: "RewardConfig | Mapping[str, Any] | None") -> "RewardConfig":

@@ -66,6 +66,7 @@ def score(
     family = family_of(task)
     taxonomy = taxonomy or Taxonomy.load()
     config = RewardConfig.read(config)
+    config.require_dimensions(taxonomy.dimensions)
     if family == "chain_of_thought" and judge is not None:
         components = chain_of_thought.reward(response, ground_truth, taxonomy, config, judge)
     else:

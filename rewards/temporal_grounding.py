@@ -12,7 +12,7 @@ from .sv6d import blend, reg_loss, sv6d_loss, unit
 def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardConfig) -> dict[str, float]:
     """The components of one response; `score` is the reward.
 
-    A ground truth without any label drops Label: its weight goes to IoU, and `label` is absent.
+    A ground truth whose segments carry no label at all drops Label: its weight goes to IoU, and `label` is absent.
     """
     truth = read_truth(ground_truth, taxonomy, True, config.dimension_weights)
     answer = read_segments(response, truth.labels.common_dimensions, truth.max_length)
@@ -29,7 +29,7 @@ def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardC
         "n_pred": float(answer.count),
         "n_true": float(truth.count),
     }
-    labelled = bool(truth.labels.dimensions)
+    labelled = bool(truth.labels.dimensions) or not truth.count
     if labelled:
         components["label"] = unit(1.0 - struct)
     if config.mode == "literal":

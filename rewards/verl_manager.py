@@ -74,9 +74,12 @@ def read_settings(settings: Mapping[str, Any] | DictConfig | None) -> tuple[Taxo
         RewardConfigError, TaxonomyError: before the first step, naming the setting and the mend.
     """
     if not settings:
-        return Taxonomy.load(), RewardConfig()
+        return Taxonomy.load(), RewardConfig.read(None)
     settings = dict(OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings)
-    return Taxonomy.load(settings.pop("taxonomy", None)), RewardConfig.read(settings)
+    taxonomy = Taxonomy.load(settings.pop("taxonomy", None))
+    config = RewardConfig.read(settings)
+    config.require_dimensions(taxonomy.dimensions)
+    return taxonomy, config
 
 
 def _failed(error: Exception, task: Any, extra_info: Any) -> Score:

@@ -2,7 +2,7 @@
 
 import pytest
 from omegaconf import OmegaConf
-from sv6d.rewards import RewardConfig, RewardConfigError
+from sv6d.rewards import RewardConfig, RewardConfigError, score
 
 
 def test_the_defaults_are_table_4():
@@ -50,3 +50,10 @@ def test_a_wrong_setting_is_refused_by_name(settings, said):
     with pytest.raises(RewardConfigError) as error:
         RewardConfig.read(settings)
     assert said in str(error.value)
+
+
+def test_a_weight_for_an_unknown_dimension_is_refused_by_name():
+    with pytest.raises(
+        RewardConfigError, match=r"dimension_weights\.editting: no such dimension; did you mean 'editing'"
+    ):
+        score("shot_framing", "[]", "[]", config={"dimension_weights": {"editting": 2}})

@@ -94,11 +94,12 @@ def test_reading_3_matching_maximises_the_reward():
 
 
 def test_reading_4_empty_sides():
-    assert grade([], [])["score"] == 1.0
+    both_empty = grade([], [])
+    assert both_empty["iou"] == both_empty["label"] == both_empty["score"] == 1.0
     one_empty = grade([], TEN)
     assert (one_empty["iou"], one_empty["label"]) == (0.0, 0.0)
     assert one_empty["score"] == pytest.approx(0.2 * 2 / 3)  # well-formed, but its one dimension is missing
-    assert grade(TEN, [])["iou"] == 0.0
+    assert grade(TEN, [])["iou"] == grade(TEN, [])["label"] == 0.0
 
 
 @pytest.mark.parametrize("answer", ["", "no json", "<think>open", '{"segments": [', "[NaN]"])
