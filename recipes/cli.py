@@ -29,8 +29,14 @@ class LazyGroup(click.Group):
     def get_command(self, ctx, name):
         if name not in COMMANDS:
             return None
-        module = import_module(COMMANDS[name][0])
-        return module.command
+        try:
+            return import_module(COMMANDS[name][0]).command
+        except ModuleNotFoundError as missing:
+            raise click.ClickException(
+                f"sv6d {name} needs {missing.name}, which is not installed here. Install the extra that has it: "
+                "pip install 'sv6d[reports]' for report; 'sv6d[cpu]' or, on a GPU machine, 'sv6d[gpu]' for sft, average, grpo; "
+                "'sv6d[cpu,demo,reports]' for demo and data demo."
+            ) from missing
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):
