@@ -34,7 +34,7 @@ def _call(rank, size, port, function, arguments):
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank)
     )
-    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=40))
+    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=25))
     try:
         function(rank, *arguments)
     finally:
