@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from math import fsum, isfinite
 from typing import Any, Literal, get_args, get_type_hints
 
-from ..schema.taxonomy_file import near_names
+from ..schema.names import near_names
 
 Mode = Literal["table4", "table4_matched", "literal"]
 

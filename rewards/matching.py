@@ -19,12 +19,11 @@ MAX_SEGMENTS = 256
 """Answers that list more segments than this, and more than four times the truth, are not matched: their IoU and Label
 are 0. It bounds the work; the exact values would be at most a quarter there."""
 
-
-_EVEN: Mapping[str, float] = MappingProxyType({})
-
-
 MAX_EXCESS = 32768
 """An answer's JSON must end within four times the length of the truth and this many characters."""
+
+
+_EVEN: Mapping[str, float] = MappingProxyType({})
 
 
 class Truth(NamedTuple):
@@ -56,7 +55,7 @@ def read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: M
     return _read_truth(ground_truth, taxonomy, labelled, tuple(sorted(weights.items())))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: tuple[tuple[str, float], ...]) -> Truth:
     segments = read_true_segments(ground_truth, taxonomy, labelled)
     table = LabelTable(segments, taxonomy, dict(weights)) if labelled else None

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from .names import near_names
 from .taxonomy import Taxonomy, TaxonomyError
-from .taxonomy_file import near_names
 
 TOLERANCE = 1e-3
 """Seconds by which neighbouring shots may miss each other (times are written with three decimals)."""

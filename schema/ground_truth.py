@@ -6,7 +6,6 @@ the value and the mend.
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -68,13 +67,23 @@ def validate_ground_truth(
 
 
 def read_true_segments(ground_truth: str, taxonomy: Taxonomy, labelled: bool) -> tuple[TrueSegment, ...]:
-    """The segments of a ground truth: JSON text of a list, or of `{"segments": list}`; read once a text.
+    """The segments of a ground truth: JSON text of a list, or of `{"segments": list}`.
 
     Args:
         labelled: whether the family asks for labels; without it they are left out.
     """
     _require_text(ground_truth)
-    return _read_true_segments(ground_truth, taxonomy, labelled)
+    try:
+        value = msgspec.json.decode(ground_truth)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
+        raise GroundTruthError(f"ground truth {ground_truth[:80]!r}: is not JSON: {error}") from error
+    if isinstance(value, dict):
+        if "segments" not in value:
+            _fail("ground truth", sorted(value), 'write {"segments": [...]} or a list of segments')
+        value = value["segments"]
+    if not isinstance(value, list):
+        _fail("segments", value, "write a list of segments")
+    return tuple(_read_segment(item, taxonomy, labelled, f"segments[{i}]") for i, item in enumerate(value))
 
 
 def read_true_text(ground_truth: str) -> str:
@@ -89,21 +98,6 @@ def read_true_answer(ground_truth: str) -> str:
     if not ground_truth.strip():
         _fail("ground truth", ground_truth, "a reasoning example needs its final answer")
     return ground_truth.strip()
-
-
-@lru_cache(maxsize=4096)
-def _read_true_segments(ground_truth: str, taxonomy: Taxonomy, labelled: bool) -> tuple[TrueSegment, ...]:
-    try:
-        value = msgspec.json.decode(ground_truth)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
-        raise GroundTruthError(f"ground truth {ground_truth[:80]!r}: is not JSON: {error}") from error
-    if isinstance(value, dict):
-        if "segments" not in value:
-            _fail("ground truth", sorted(value), 'write {"segments": [...]} or a list of segments')
-        value = value["segments"]
-    if not isinstance(value, list):
-        _fail("segments", value, "write a list of segments")
-    return tuple(_read_segment(item, taxonomy, labelled, f"segments[{i}]") for i, item in enumerate(value))
 
 
 def _read_segment(item: Any, taxonomy: Taxonomy, labelled: bool, place: str) -> TrueSegment:

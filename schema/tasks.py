@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from .names import near_names
 from .taxonomy import Taxonomy, TaxonomyError
-from .taxonomy_file import near_names
 
 FAMILIES = ("temporal_grounding", "action_localization", "ocr", "chain_of_thought")
 """The four reward families, in the order of Table 4."""

@@ -16,12 +16,12 @@ from types import MappingProxyType
 import numpy as np
 
 from .marks import drop_marks
+from .names import near_names
 from .taxonomy_file import (
     CombinationsSpec,
     SubDimensionSpec,
     TaxonomyError,
     TaxonomySpec,
-    near_names,
     read_taxonomy_file,
 )
 

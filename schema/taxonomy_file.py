@@ -4,12 +4,13 @@ The form is that of the packaged `taxonomy.yaml`; unknown keys are left alone, s
 """
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import yaml
+
+from .names import near_names
 
 
 class TaxonomyError(ValueError):
@@ -66,15 +67,6 @@ class TaxonomySpec(msgspec.Struct, frozen=True):
     dimensions: dict[str, DimensionSpec]
     skeletons: dict[str, SkeletonSpec]
     default_skeleton: str | None
-
-
-def near_names(name: str, known: Iterable[str]) -> str:
-    """Up to three known names that look like `name`, for the mend of an error; all of them where they are few."""
-    known = [str(k) for k in known]
-    close = get_close_matches(str(name), known, n=3, cutoff=0.5)
-    if close:
-        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "known: " + ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
 
 
 def read_taxonomy_file(path: Path, normalization_steps: Iterable[str]) -> TaxonomySpec:

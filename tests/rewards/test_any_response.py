@@ -50,10 +50,11 @@ def check(task, response):
     return value
 
 
+@pytest.mark.parametrize("mode", ["table4", "table4_matched", "literal"])
 @pytest.mark.parametrize("task", TASKS)
-def test_gold_scores_exactly_1(task):
+def test_gold_scores_exactly_1(task, mode):
     truth, response = GOLD[task]
-    assert score(task, response, truth).value == 1.0
+    assert score(task, response, truth, config={"mode": mode}).value == 1.0
 
 
 def test_a_family_may_stand_for_a_task():
