@@ -32,7 +32,7 @@ def test_the_vision_side_of_the_8b_recipe_learns_slower_than_the_language_model(
 
 
 def test_overrides_win():
-    config = compose("sft", "cpu_demo", [*OPEN, "trainer.save_freq=7", "+data.mixture.weights.subject=3"])
+    config = compose("sft", "cpu_demo", [*OPEN, "trainer.save_freq=7", "++data.mixture.weights.subject=3"])
     assert config.trainer.save_freq == 7
     assert config.data.mixture.weights.subject == 3
 

@@ -14,7 +14,8 @@ from sv6d.sft import cli
 @pytest.fixture
 def config(data, model, tmp_path):
     overrides = [f"sv6d.data={data}", f"sv6d.model={model}", f"sv6d.run_dir={tmp_path / 'run'}"]
-    return compose("sft", "cpu_demo", [*overrides, "data.train_batch_size=6", "data.micro_batch_size_per_gpu=6"])
+    batch = ["data.train_batch_size=6", "data.micro_batch_size_per_gpu=6", "trainer.total_training_steps=60"]
+    return compose("sft", "cpu_demo", [*overrides, *batch])
 
 
 def test_the_mixture_is_as_long_as_the_run(config):
