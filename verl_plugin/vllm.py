@@ -1,9 +1,8 @@
 """vLLM's entry point (`vllm.general_plugins`): called in every vLLM process before the model loads."""
 
-from .mends import install, require
+from .mends import install
 
 
 def register() -> None:
-    """Apply the mends of vLLM; a mend that fails stops the process with its reason."""
+    """Have vLLM's mends apply themselves; one that fails ends the process with its reason."""
     install("vllm")
-    require("vllm")

@@ -1,5 +1,6 @@
 """The table of mends: every mend says what it is for, a failing one is loud and stops the trainers."""
 
+import colorsys  # noqa: F401  (imported already, its mend applies at once)
 import logging
 import types
 
@@ -10,10 +11,10 @@ from sv6d.verl_plugin.mends import Mend
 
 @pytest.fixture
 def one_mend(monkeypatch):
-    """A table of one mend, `broken`, of the standard library's `this`... whose code the test brings."""
+    """A table of one mend, `broken`, of the standard library's `colorsys`; the test brings its code."""
 
-    def make(needed=lambda target: True, apply=lambda target: None):
-        monkeypatch.setattr(mends, "MENDS", (Mend("broken", "a test", "verl", "colorsys"),))
+    def make(needed=lambda target: True, apply=lambda target: None, where="verl"):
+        monkeypatch.setattr(mends, "MENDS", (Mend("broken", "a test", where, "colorsys"),))
         monkeypatch.setattr(mends, "_states", {})
         code = types.SimpleNamespace(needed=needed, apply=apply)
         original = mends.import_module
@@ -70,6 +71,13 @@ def test_a_failing_mend_is_logged_and_stops_training_with_its_reason(one_mend, c
         RuntimeError, match=r"broken \(failed: AttributeError: no such function any more\).*sv6d doctor"
     ):
         mends.require("verl")
+
+
+def test_in_vllm_a_failing_mend_ends_the_process(one_mend):
+    one_mend(apply=fail, where="vllm")
+    with pytest.raises(AttributeError, match="no such function any more"):
+        mends.install("vllm")
+    assert mends.state("broken").startswith("failed: AttributeError")
 
 
 def test_a_mend_that_was_never_installed_stops_training(one_mend):

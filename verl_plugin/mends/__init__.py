@@ -2,7 +2,7 @@
 
 A mend waits until the module that it changes is imported, then asks `needed()` (upstream may have mended it, or this
 device may not have it) and applies itself. `SV6D_MENDS_OFF=video_prompt,...` switches mends off by name.
-A mend that fails is logged as an error and remembered: our trainers refuse to start (`require`).
+A mend that fails is logged as an error and remembered: our trainers refuse to start (`require`), a vLLM process ends.
 """
 
 import logging
@@ -67,6 +67,8 @@ def _run(mend: Mend, target) -> None:
     except Exception as error:
         _states[mend.name] = f"failed: {type(error).__name__}: {error}"
         logger.exception("sv6d: the mend %s of %s failed; sv6d's trainers will not start", mend.name, mend.target)
+        if mend.where == "vllm":  # no trainer of ours runs there to refuse
+            raise
 
 
 def install(where: str) -> None:
