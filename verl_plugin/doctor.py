@@ -18,11 +18,12 @@ GOOD, BAD = "[green]✓[/green]", "[red]✗[/red]"
 
 
 def stack() -> str:
-    """`gpu` where vLLM or torch is installed as a GPU build, `cpu` otherwise: the extra whose pins count."""
+    """The extra whose pins count, `cpu` or `gpu`: by the installed torch; without one, by what the machine has."""
     try:
-        return "gpu" if "cpu" not in version("vllm") else "cpu"
+        version("torch")
     except PackageNotFoundError:
-        return "cpu" if environment.cpu_torch() else "gpu"
+        return "gpu" if shutil.which("nvidia-smi") else "cpu"
+    return "cpu" if environment.cpu_torch() else "gpu"
 
 
 def run_probe(name: str) -> dict:

