@@ -7,6 +7,7 @@ one to one as cheaply as possible, unpaired tags cost 1, and the sum is divided 
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -36,9 +37,8 @@ class LabelTable:
         columns = []
         blocks = [np.zeros((1, len(segments)))]  # row 0: a sub-dimension whose distances are added afterwards
         for pair, shares in zip(pairs, _shares(segments, pairs, weights), strict=True):
-            column = _Column(taxonomy, pair, segments, shares, first_row=sum(map(len, blocks)))
-            columns.append(column)
-            blocks.append(np.stack([state_distances(column.sub, tags) for tags in column.true], axis=1) * shares)
+            columns.append(_Column(taxonomy, pair, segments, shares, first_row=sum(map(len, blocks))))
+            blocks.append(columns[-1].block)
         self._rows = np.concatenate(blocks)
         self._lookups = [(c.dimension, c.name, c.row_of, c) for c in columns]
 
@@ -70,7 +70,10 @@ class _Column:
     def __init__(self, taxonomy: Taxonomy, pair: tuple[str, str], segments, shares: np.ndarray, first_row: int):
         self.dimension, self.name = pair
         self.sub = taxonomy.sub_dimension(*pair)
-        self.true = [tuple(sorted(self.sub.labels.index(tag) for tag in s.labels.get(pair, ()))) for s in segments]
+        self._true = [tuple(sorted(self.sub.labels.index(tag) for tag in s.labels.get(pair, ()))) for s in segments]
+        self._sizes = np.array([len(tags) for tags in self._true])
+        self.block = np.stack([state_distances(self.sub, tags) for tags in self._true], axis=1) * shares
+        """Share times distance of each state from every true segment: (states, N_true)."""
         self.row_of = {tag: first_row + 1 + id for tag, id in self.sub.ids.items()}
         self._first_row = first_row
         self._pairs = _pair_states(len(self.sub.labels))
@@ -106,8 +109,20 @@ class _Column:
         return self._row_of_pair(*ids) if len(ids) == 2 and ids[0] >= 0 else None
 
     def distances(self, ids: tuple[int, ...]) -> np.ndarray:
-        """Share times distance of any set of ids from every true segment: (N_true,)."""
-        return np.array([set_distance(self.sub, ids, tags) for tags in self.true]) * self._shares
+        """Share times distance of a set of ids that has no row from every true segment: (N_true,).
+
+        A tag's or pair's own distance tells what its pairing costs; each further tag of the larger set costs 1.
+        """
+        size, known = len(ids), [id for id in ids if id >= 0]
+        if len(known) == 1:
+            one = self.block[1 + known[0]]
+            unpaired = size - self._sizes
+            return np.where(unpaired <= 0, one, (self._sizes * one + unpaired * self._shares) / size)
+        pairs = [self._pairs[a][b] for a, b in combinations(known, 2)]
+        apart = (2 * self.block[pairs].min(axis=0) + (size - 2) * self._shares) / size
+        for j in np.flatnonzero(self._sizes > 2):
+            apart[j] = set_distance(self.sub, ids, self._true[j]) * self._shares[j]
+        return apart
 
     def _row_of_pair(self, first: int, second: int) -> int | None:
         return None if first == second else self._first_row + self._pairs[first][second]

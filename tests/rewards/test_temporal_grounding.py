@@ -140,6 +140,9 @@ def test_reading_5_out_of_vocabulary_costs_1():
         (["bogus", "push in"], ["push in"], 1 / 2),
         (["bogus", "junk", "push in"], ["push in", "roll"], 2 / 3),
         ([], ["push in"], 1),
+        (["arc", "push in", "roll"], ["roll", "push in", "arc"], 0),
+        (["arc", "push in", "roll"], ["smooth tracking"], (1 / 4 + 2) / 3),  # push in is nearest, two unpaired
+        (["bogus", "push in"], ["smooth tracking", "roll", "arc"], (1 / 4 + 2) / 3),
     ],
 )
 def test_reading_5_several_tags_pair_one_to_one(predicted, true, distance):
