@@ -5,7 +5,7 @@ Qwen3-VL writes a clip as `<0.3 seconds><|vision_start|><|video_pad|>...<|vision
 temporal patch. verl merges equal neighbours only, so each group keeps its own pad, and vLLM, which replaces *one*
 `<|video_pad|>` by the whole clip with all its timestamps, puts a clip in the place of the first group on top of the
 rest. A trained model's probabilities then differ between rollout and actor by up to .92.
-The mend folds each clip to one bare `<|video_pad|>` before vLLM sees it.
+The mend folds each clip back to its one placeholder before vLLM sees it.
 """
 
 import inspect
@@ -36,11 +36,12 @@ def apply(rollout_utils) -> None:
 
 
 def fold_clips(ids: list[int], processor) -> list[int]:
-    """Fold every clip in a prompt's token ids to one `<|video_pad|>`.
+    """Fold every clip in a prompt's token ids to `<|vision_start|><|video_pad|><|vision_end|>`, as the chat template
+    wrote it: vLLM replaces that, or the pad in it, by what the processor of the installed transformers makes of it.
 
     A group belongs to the clip before it when nothing but its timestamp stands between them and its time does not run
-    backwards; otherwise it begins a new clip. (Qwen's chat template puts another pair of vision tokens around each clip,
-    so two clips are never side by side; without them the clock, which starts again, tells them apart.)
+    backwards; otherwise it begins a new clip. (From transformers 5.10 on the template's pair of vision tokens stays
+    around each clip and keeps two clips apart; before that, the clock does, which starts again.)
 
     Args:
         ids: token ids of the whole prompt, as the processor expanded them.
@@ -48,7 +49,7 @@ def fold_clips(ids: list[int], processor) -> list[int]:
     """
     start, end, pad = processor.vision_start_token_id, processor.vision_end_token_id, processor.video_token_id
     folded: list[int] = []
-    clip_time = None  # time of the last group of the clip that ends `folded`
+    clip_end, clip_time = -1, None  # where the last clip ends in `folded`, and the time of its last group
     i = 0
     while i < len(ids):
         if ids[i] != start or ids[i + 1 : i + 2] != [pad]:
@@ -60,10 +61,11 @@ def fold_clips(ids: list[int], processor) -> list[int]:
             i += 1
         i += ids[i : i + 1] == [end]
         time = _pop_timestamp(folded, processor)
-        same_clip = folded[-1:] == [pad] and None not in (time, clip_time) and time >= clip_time
+        same_clip = len(folded) == clip_end and None not in (time, clip_time) and time >= clip_time
         if not same_clip:
-            folded.append(pad)
-        clip_time = time
+            enclosed = folded[-1:] == [start]  # the template's own pair is still there
+            folded += [pad] if enclosed else [start, pad, end]
+        clip_end, clip_time = len(folded), time
     return folded
 
 
