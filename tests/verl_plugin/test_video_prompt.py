@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sv6d.verl_plugin.mends import video_prompt
 
@@ -92,6 +92,7 @@ def test_text_that_shares_a_token_with_the_bracket_stays():
     assert text(video_prompt.fold_clips(prompt, Processor())) == "a:[*]"
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["word ", "[##]", "<1.1 seconds>[**]", "[<0.1 seconds>[*]]", "]"])))
 def test_everything_but_clips_stays_in_its_order(parts):
     folded = fold("".join(parts))
@@ -99,6 +100,7 @@ def test_everything_but_clips_stays_in_its_order(parts):
     assert folded.replace("[*]", "") == "".join(kept)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 30), min_size=1, max_size=8).map(sorted),
     st.text("abc ", max_size=5),
