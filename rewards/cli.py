@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -63,7 +64,10 @@ def command(file: Path, output: Path | None, task: str | None, taxonomy_path: Pa
             problems.append(f"{file}: row {i}: {error}")
             result = failed_score()
         scored.append({"task": row["task"], **result.components})
-    Console().print(summary_table(pd.DataFrame(scored, columns=["task", *COMPONENTS])))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(summary_table(pd.DataFrame(scored, columns=["task", *COMPONENTS])))
     if output:
         write_rows([{**row, **result} for row, result in zip(rows, scored, strict=True)], output)
         click.echo(f"{len(rows)} rows written to {output}")
@@ -97,11 +101,11 @@ def read_rows(file: Path, task: str | None) -> list[dict[str, Any]]:
 
 
 def summary_table(scored: pd.DataFrame) -> Table:
-    """Mean score with its standard error, and the mean of each component that applies, by task and over all."""
-    table = Table(title=f"{len(scored)} responses")
-    shown = [c for c in COMPONENTS if c not in ("score", "failed") and scored[c].notna().any()]
+    """Mean score with its standard error, and the mean of what each component earns, by task and over all."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    shown = [c for c in ("format", "iou", "label", "similarity", "judge") if scored[c].notna().any()]
     for name in ("task", "rows", "score", *shown, "failed"):
-        table.add_column(name, justify="left" if name == "task" else "right")
+        table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name != "task")
     groups = [*scored.groupby("task", sort=False), ("all", scored)]
     for task, group in groups:
         error = group["score"].sem() if len(group) > 1 else 0.0
@@ -109,7 +113,7 @@ def summary_table(scored: pd.DataFrame) -> Table:
         table.add_row(
             str(task),
             str(len(group)),
-            f"{group['score'].mean():.3f} ± {error:.3f}",
+            f"{group['score'].mean():.3f} ±{error:.3f}",
             *cells,
             str(int(group["failed"].sum())),
         )

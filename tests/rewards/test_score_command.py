@@ -29,8 +29,9 @@ def run(*arguments):
 def test_a_table_by_task_with_components(tmp_path):
     result = run(jsonl(tmp_path, HALF, HALF, TEXT))
     assert result.exit_code == 0, result.output
+    assert "all" in result.output
     line = next(line for line in result.output.splitlines() if "temporal_action_localization" in line)
-    assert " 2 " in line and "0.600 ± 0.000" in line
+    assert " 2 " in line and "0.600 ±0.000" in line
     assert "0.667" in next(line for line in result.output.splitlines() if "ocr_regular" in line)
 
 
