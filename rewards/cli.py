@@ -105,15 +105,15 @@ def summary_table(scored: pd.DataFrame) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     shown = [c for c in ("format", "iou", "label", "similarity", "judge") if scored[c].notna().any()]
     for name in ("task", "rows", "score", *shown, "failed"):
-        table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name != "task")
+        table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name != "task", overflow="fold")
     groups = [*scored.groupby("task", sort=False), ("all", scored)]
     for task, group in groups:
-        error = group["score"].sem() if len(group) > 1 else 0.0
+        error = f" ±{group['score'].sem():.3f}" if len(group) > 1 else ""
         cells = [_cell(group[c].mean()) for c in shown]
         table.add_row(
             str(task),
             str(len(group)),
-            f"{group['score'].mean():.3f} ±{error:.3f}",
+            f"{group['score'].mean():.3f}{error}",
             *cells,
             str(int(group["failed"].sum())),
         )
