@@ -20,7 +20,7 @@ def run(*command, **options):
 def elsewhere(tmp_path_factory) -> Path:
     """The `bin` folder of a new environment that holds the wheel."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "dist", ROOT, cwd=folder)
+    run(sys.executable, "-m", "build", "--outdir", folder / "dist", ROOT, cwd=folder)
     (wheel,) = (folder / "dist").glob("sv6d-*.whl")
     run(sys.executable, "-m", "venv", folder / "venv")
     run(folder / "venv/bin/pip", "install", "--quiet", "--constraint", ROOT / "constraints-cpu.txt", wheel)
