@@ -12,9 +12,9 @@ COMMANDS = {
     "data": ("sv6d.recipes.data", "Make and look at training rows."),
     "mix": ("sv6d.data_mixers.cli", "Show the interleaving of tasks that given weights produce."),
     "score": ("sv6d.rewards.cli", "Score answers against ground truth with the Table 4 rewards."),
-    "sft": ("sv6d.sft.cli", "Supervised warm start (report, section 5.1)."),
+    "sft": ("sv6d.recipes.launch_sft", "Supervised warm start (report, section 5.1)."),
     "average": ("sv6d.sft.average", "Average the last checkpoints of a run into one (SWA, section 5.1.2)."),
-    "grpo": ("sv6d.recipes.launch", "Train with GRPO and asynchronous rollouts (section 5.2)."),
+    "grpo": ("sv6d.recipes.launch_grpo", "Train with GRPO and asynchronous rollouts (section 5.2)."),
     "report": ("sv6d.reports.cli", "Draw a run's entropy, reward and length, by task and component (Figure 3)."),
     "demo": ("sv6d.recipes.demo.story", "The whole job on a CPU: footage, SFT, averaging, GRPO, report."),
 }

@@ -116,6 +116,24 @@ def check_inputs(kind: Kind, config: DictConfig) -> None:
         )
 
 
+def check_gpus(config: DictConfig) -> None:
+    """Refuse a run that asks for more GPUs than this machine has: Ray would wait for them for ever.
+
+    Raises:
+        RecipeError: naming the setting and what there is.
+    """
+    if config.trainer.device != "cuda":
+        return
+    import torch
+
+    asked, found = config.trainer.n_gpus_per_node, torch.cuda.device_count()
+    if asked > found:
+        raise RecipeError(
+            f"the recipe asks for {asked} GPUs (trainer.n_gpus_per_node) and this machine has {found}. "
+            f"Set trainer.n_gpus_per_node={found or 1}, or take a recipe for the CPU (cpu_demo)."
+        )
+
+
 def _check_model(model: str) -> None:
     path = Path(model).expanduser()
     if path.is_dir():

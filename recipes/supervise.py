@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -92,7 +94,7 @@ def run(
         console=console,
     )
     try:
-        with bar:
+        with bar, terminate_as_interrupt():
             task = bar.add_task(f"{title}: starting (log: {log})", total=total_steps)
             while True:
                 status = child.poll()
@@ -111,6 +113,20 @@ def run(
         raise JobFailed(f"{title} ended with status {status}. The end of its log:\n\n{tail(log)}\n\nAll of it: {log}")
 
 
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM, as clusters send it, ends the job as Ctrl-C does; without this the job would outlive its supervisor."""
+
+    def interrupt(signum, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def stop(child: subprocess.Popen, patience: float = 15.0) -> None:
     """End a job and every process of its session: politely, then not."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
@@ -122,3 +138,16 @@ def stop(child: subprocess.Popen, patience: float = 15.0) -> None:
             return
         except subprocess.TimeoutExpired:
             continue
+
+
+def report_skipped(run_dir: Path, console: Console, limit: int = 10) -> None:
+    """Say how many rows of a run could not be used, by task, and list the first ones."""
+    path = run_dir / "skipped_rows.jsonl"
+    if not path.exists():
+        return
+    rows = {(row["task"], row["index"]): row for row in map(json.loads, path.read_text().splitlines())}
+    by_task = Counter(task for task, _ in rows)
+    counts = ", ".join(f"{count} of {task}" for task, count in by_task.most_common())
+    console.print(f"[yellow]{len(rows)} rows were skipped[/] ({counts}); all of them: {path}", highlight=False)
+    for row in list(rows.values())[:limit]:
+        console.print(f"  {row['task']} row {row['index']} (id {row['id']!r}): {row['error']}", highlight=False)

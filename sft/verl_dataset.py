@@ -3,10 +3,6 @@
 `data.custom_cls.path=pkg://sv6d.sft.verl_dataset data.custom_cls.name=SFTDataset`, with `data.mixture: {weights, seed, length}`.
 """
 
-import json
-import logging
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +11,9 @@ from torch.utils.data import Dataset
 
 from ..data_mixers.mixture import Mixture
 from ..data_mixers.rows import RowError
+from ..data_mixers.skipped import SkippedRows
 from .prompt import Prompter
 from .rows import Row, rows_by_task, spread
-
-logger = logging.getLogger(__name__)
 
 
 class SFTDataset(Dataset):
@@ -118,35 +113,6 @@ class Cache:
         if self.used + size <= self.capacity:
             self._items[key] = item
             self.used += size
-
-
-class SkippedRows:
-    """The rows that could not be used, with the reason: logged once each, and listed in `<folder>/skipped_rows.jsonl`."""
-
-    def __init__(self, folder: str | os.PathLike | None):
-        self.path = Path(folder) / "skipped_rows.jsonl" if folder else None
-        self._reason: dict[tuple[str, int], str] = {}
-
-    def __contains__(self, key: tuple[str, int]) -> bool:
-        return key in self._reason
-
-    def __len__(self) -> int:
-        return len(self._reason)
-
-    def add(self, key: tuple[str, int], row: Row, reason: str) -> None:
-        task, index = key
-        self._reason[key] = reason
-        info = row.get("extra_info") or {}
-        logger.warning(
-            "skipped row %d of %s (id %r): %s; its task's next row takes its place", index, task, info.get("id"), reason
-        )
-        if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:  # one short write a line: ranks and workers share the file
-                file.write(json.dumps({"task": task, "index": index, "id": info.get("id"), "error": reason}) + "\n")
-
-    def reasons(self, task: str, limit: int = 3) -> str:
-        return "; ".join([f"row {row}: {reason}" for (of, row), reason in self._reason.items() if of == task][:limit])
 
 
 def mixture_of(rows: dict[str, list], config: DictConfig) -> Mixture:

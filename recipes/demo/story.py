@@ -82,8 +82,8 @@ def make_model(demo: Demo) -> None:
 
 def run_sft(demo: Demo) -> None:
     """Warm start with verl's SFT trainer."""
-    from ...sft.cli import train
     from ..compose import compose
+    from ..launch_sft import train
 
     train(compose("sft", "cpu_demo", overrides(demo, model=demo.model, run_dir=demo.sft)), console=demo.console)
 
@@ -98,7 +98,7 @@ def run_average(demo: Demo) -> None:
 def run_grpo(demo: Demo) -> None:
     """GRPO with asynchronous rollouts and the Table 4 rewards."""
     from ..compose import compose
-    from ..launch import train
+    from ..launch_grpo import train
 
     train(compose("grpo", "cpu_demo", overrides(demo, model=demo.averaged, run_dir=demo.grpo)), console=demo.console)
 

@@ -7,8 +7,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from sv6d.recipes import launch_sft as cli
+from sv6d.recipes import supervise
 from sv6d.recipes.compose import RecipeError, compose
-from sv6d.sft import cli
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_skipped_rows_are_counted_once_by_task_and_listed(tmp_path):
     lines.append({"task": "ocr_regular", "index": 0, "id": "o", "error": "too long"})
     (tmp_path / "skipped_rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = io.StringIO()
-    cli.report_skipped(tmp_path / "skipped_rows.jsonl", Console(file=out, width=200))
+    supervise.report_skipped(tmp_path, Console(file=out, width=200))
     assert "3 rows were skipped (2 of subject, 1 of ocr_regular)" in out.getvalue()
     assert "subject row 2 (id 's2'): ValueError: cut short" in out.getvalue()
 

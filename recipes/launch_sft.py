@@ -2,17 +2,16 @@
 
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 
 import click
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ..recipes import supervise
-from ..recipes.compose import RecipeError, check_inputs, compose
-from .checkpoints import TRACKER
-from .rows import count_rows
+from ..sft.checkpoints import TRACKER
+from ..sft.rows import count_rows
+from . import supervise
+from .compose import RecipeError, check_gpus, check_inputs, compose
 
 
 def train(config: DictConfig, console: Console | None = None) -> None:
@@ -52,7 +51,7 @@ def train(config: DictConfig, console: Console | None = None) -> None:
         describe=describe_step,
         console=console,
     )
-    report_skipped(Path(config.data.mixture.skipped_rows) / "skipped_rows.jsonl", console)
+    supervise.report_skipped(run_dir, console)
 
 
 def plan_steps(config: DictConfig) -> None:
@@ -111,15 +110,7 @@ def check_ranks(config: DictConfig) -> None:
             f"data.micro_batch_size_per_gpu={micro} does not divide a rank's share of the batch, {share} rows; "
             f"set it to a divisor of {share}, or data.use_dynamic_bsz=true with data.max_token_len_per_gpu"
         )
-    if config.trainer.device == "cuda":
-        import torch
-
-        found = torch.cuda.device_count()
-        if ranks > found:
-            raise RecipeError(
-                f"the recipe asks for {ranks} GPUs (trainer.n_gpus_per_node) and this machine has {found}. "
-                f"Set trainer.n_gpus_per_node={found or 1}, or take a recipe for the CPU (cpu_demo)."
-            )
+    check_gpus(config)
 
 
 def launch_command(config: DictConfig, path: Path) -> list[str]:
@@ -139,18 +130,6 @@ def describe_step(step: int, data: dict) -> str | None:
         f"step {step:4d}   loss {data['train/loss']:.4f}   lr {data['train/lr']:.2e}   "
         f"gradient {data['train/grad_norm']:.2f}   tokens {data['train/global_tokens']:,.0f}"
     )
-
-
-def report_skipped(path: Path, console: Console, limit: int = 10) -> None:
-    """Say how many rows were skipped, by task, and list the first ones."""
-    if not path.exists():
-        return
-    rows = {(row["task"], row["index"]): row for row in map(json.loads, path.read_text().splitlines())}
-    by_task = Counter(task for task, _ in rows)
-    counts = ", ".join(f"{count} of {task}" for task, count in by_task.most_common())
-    console.print(f"[yellow]{len(rows)} rows were skipped[/] ({counts}); all of them: {path}", highlight=False)
-    for row in list(rows.values())[:limit]:
-        console.print(f"  {row['task']} row {row['index']} (id {row['id']!r}): {row['error']}", highlight=False)
 
 
 @click.command(name="sft", short_help="Supervised warm start (report, section 5.1).")

@@ -7,8 +7,9 @@ import click
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from ..sft.checkpoints import TRACKER
 from . import supervise
-from .compose import check_inputs, compose
+from .compose import check_gpus, check_inputs, compose
 
 
 def describe_step(step: int, data: dict) -> str | None:
@@ -21,18 +22,10 @@ def describe_step(step: int, data: dict) -> str | None:
     )
 
 
-def check_machine(config: DictConfig) -> None:
-    """Refuse a single-machine run that asks for more GPUs than there are: Ray would wait for them for ever."""
-    if config.trainer.device != "cuda" or config.trainer.nnodes > 1 or config.ray_kwargs.ray_init.get("address"):
-        return
-    import torch
-
-    asked, found = config.trainer.n_gpus_per_node, torch.cuda.device_count()
-    if asked > found:
-        raise click.ClickException(
-            f"the recipe asks for {asked} GPUs (trainer.n_gpus_per_node) and this machine has {found}. "
-            f"Set trainer.n_gpus_per_node={found or 1}, or take a recipe for the CPU (cpu_demo)."
-        )
+def steps_done(config: DictConfig) -> int:
+    """The step from which verl will continue: that of the last complete checkpoint, 0 for a new run."""
+    tracker = Path(config.trainer.default_local_dir) / TRACKER
+    return int(tracker.read_text()) if config.trainer.resume_mode == "auto" and tracker.is_file() else 0
 
 
 def train(config: DictConfig, console: Console | None = None) -> None:
@@ -40,12 +33,20 @@ def train(config: DictConfig, console: Console | None = None) -> None:
 
     Leaves in `sv6d.run_dir`: `config.yaml` (everything resolved), `train.log`, `metrics.jsonl`, `rollouts/`, `checkpoints/`.
     """
+    console = console or Console()
     check_inputs("grpo", config)
-    check_machine(config)
+    if config.trainer.nnodes == 1 and not config.ray_kwargs.ray_init.get("address"):
+        check_gpus(config)
     for key in ("run_dir", "data", "model"):  # Ray's workers may stand in another folder
         if key == "run_dir" or Path(config.sv6d[key]).exists():  # a model may be a hub's name
             config.sv6d[key] = str(Path(config.sv6d[key]).absolute())
     run_dir = Path(config.sv6d.run_dir)
+    steps, done = config.trainer.total_training_steps, steps_done(config)
+    if done >= steps:
+        console.print(f"GRPO: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
+        return
+    if done:
+        console.print(f"GRPO: continuing {run_dir} after step {done} of {steps}", highlight=False)
     run_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
     supervise.run(
@@ -54,10 +55,11 @@ def train(config: DictConfig, console: Console | None = None) -> None:
         environment=dict(config.sv6d.env),
         log=run_dir / "train.log",
         metrics=run_dir / "metrics.jsonl",
-        total_steps=config.trainer.total_training_steps,
+        total_steps=steps,
         describe=describe_step,
         console=console,
     )
+    supervise.report_skipped(run_dir, console)
 
 
 @click.command(name="grpo", short_help="Train with GRPO and asynchronous rollouts (section 5.2).")
