@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import os
+from copy import copy
 from functools import cache, partial
 from typing import Any
 
@@ -161,27 +162,28 @@ class MixtureDataset(RLHFDataset):
 
 @cache
 def share_processor_output() -> None:
-    """Let the rollouts of a prompt share the pixel tensors that verl's agent loop computes after every rollout.
+    """Let the rollouts of a prompt share what the processor makes of its media.
 
-    `AgentLoopWorker._compute_multi_modal_inputs` runs the processor twice for each rollout, though its result depends on
-    the media alone (it decodes the ids without special tokens and drops the text's share). verl has no setting for it
-    and the V1 trainers fix the worker's class, so the method is wrapped, in the processes that decode media only.
+    verl runs the processor three times for each rollout: for the prompt's tokens, and twice after it for the pixel tensors,
+    which depend on the media alone. It has no setting for that, and Ray wraps the worker's methods where they cannot be
+    replaced, so the function that both places call is, in the processes that decode media for this dataset only.
     """
-    from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+    from verl.experimental.agent_loop import agent_loop
+    from verl.utils.tokenizer import continuous_token
 
-    compute = AgentLoopWorker._compute_multi_modal_inputs
+    build = continuous_token.build_multimodal_processor_inputs
+    continuous_token.build_multimodal_processor_inputs = partial(_share, build, True)
+    agent_loop.build_multimodal_processor_inputs = partial(_share, build, False)  # its tokens are thrown away
 
-    def shared(self, output, input_ids):
-        media = output.multi_modal_data or {}
-        images, videos = media.get("images") or [], media.get("videos") or []
-        if media.get("audios") or not (images or videos):
-            return compute(self, output, input_ids)
-        parts = [*images, *(frames for frames, _ in videos)]
-        # The value holds the parts, so that no other object can take their ids while the entry lives.
-        entry = _PROCESSED.begin(tuple(map(id, parts)), lambda: (compute(self, output, input_ids), parts))
-        return dict(entry.result()[0])
 
-    AgentLoopWorker._compute_multi_modal_inputs = shared
+def _share(build, by_text: bool, processor, *, text, images=None, videos=None, audio=None, **options):
+    media = [*(images or ()), *(frames for frames, _ in videos or ())]
+    make = partial(build, processor, text=text, images=images, videos=videos, audio=audio, **options)
+    if audio or not media:
+        return make()
+    key = (tuple(text) if by_text else None, *map(id, media))
+    # The value holds the media, so that no other object can take their ids while the entry lives.
+    return copy(_PROCESSED.begin(key, lambda: (make(), media)).result()[0])
 
 
 def _media_key(messages: list[dict]) -> str | None:

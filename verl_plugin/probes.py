@@ -17,7 +17,7 @@ def probe_verl() -> dict:
             "problems": ["`import verl` did not load the entry point sv6d (VERL_USE_EXTERNAL_PLUGINS?)"],
         }
     from . import mends
-    from . import verl as plugin
+    from .problems import PROBLEMS
 
     states = mends.settle("verl")
     from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
@@ -25,7 +25,7 @@ def probe_verl() -> dict:
     from verl.trainer.ppo.v1 import get_trainer_cls
     from verl.workers.engine.base import EngineRegistry
 
-    problems = list(plugin.PROBLEMS)
+    problems = list(PROBLEMS)
     questions = {
         "reward manager sv6d": lambda: get_reward_manager_cls("sv6d"),
         "trainer sv6d_colocate_async": lambda: get_trainer_cls("sv6d_colocate_async"),

@@ -18,7 +18,8 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from ..reports.recorder import Recorder
 from ..rewards import COMPONENTS
-from . import mends, verl
+from . import mends
+from .problems import PROBLEMS
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ def require_plugin() -> None:
     Raises:
         RuntimeError: says what could not be registered or mended, and why.
     """
-    if verl.PROBLEMS:
-        raise RuntimeError("sv6d cannot train, its plug-in did not load whole: " + "; ".join(verl.PROBLEMS))
+    if PROBLEMS:
+        raise RuntimeError("sv6d cannot train, its plug-in did not load whole: " + "; ".join(PROBLEMS))
     mends.require("verl")
 
 

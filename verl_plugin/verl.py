@@ -1,8 +1,8 @@
 """verl's entry point (`verl.plugins`): importing this module registers everything. It runs at the end of `import verl`
 in every process, so whatever needs verl's heavy modules waits until they are imported.
 
-verl swallows a plug-in's exception at DEBUG level; here it is logged as an error and kept in `PROBLEMS`, which the
-doctor prints and for which our trainers refuse to start.
+verl swallows a plug-in's exception at DEBUG level; here it is logged as an error and kept in `problems.PROBLEMS`, which
+the doctor prints and for which our trainers refuse to start.
 """
 
 import logging
@@ -11,10 +11,9 @@ import verl  # noqa: F401  (imported first by someone else, it loads this module
 
 from . import mends
 from .after_import import after_import
+from .problems import PROBLEMS
 
 logger = logging.getLogger(__name__)
-
-PROBLEMS: list[str] = []
 
 
 def _attempt(what, action):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from sv6d.rewards import COMPONENTS
-from sv6d.verl_plugin import trainers, verl
+from sv6d.verl_plugin import trainers
 from verl.trainer.ppo.v1 import get_trainer_cls
 
 NAN = math.nan
@@ -201,6 +201,6 @@ def test_verl_knows_the_three_trainers():
 
 
 def test_a_plugin_that_loaded_half_does_not_train(monkeypatch):
-    monkeypatch.setattr(verl, "PROBLEMS", ["reward manager: ImportError: no"])
+    monkeypatch.setattr(trainers, "PROBLEMS", ["reward manager: ImportError: no"])
     with pytest.raises(RuntimeError, match="did not load whole: reward manager: ImportError: no"):
         trainers.require_plugin()
