@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ..sft.checkpoints import TRACKER
 from . import supervise
-from .compose import check_gpus, check_inputs, compose
+from .compose import RecipeError, check_gpus, check_inputs, compose
 
 
 def describe_step(step: int, data: dict) -> str | None:
@@ -28,6 +28,41 @@ def steps_done(config: DictConfig) -> int:
     return int(tracker.read_text()) if config.trainer.resume_mode == "auto" and tracker.is_file() else 0
 
 
+def check_batch(config: DictConfig) -> None:
+    """Refuse a step whose sequences do not divide over the ranks (verl would pad them) or over the micro-batches (it would die).
+
+    Raises:
+        RecipeError: with the numbers, and sizes that work.
+    """
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    sequences, ranks = config.data.train_batch_size * rollout.n, config.trainer.nnodes * config.trainer.n_gpus_per_node
+    if sequences % ranks:
+        raise RecipeError(
+            f"a step has {config.data.train_batch_size} prompts x {rollout.n} rollouts = {sequences} sequences, which do not divide "
+            f"over {ranks} ranks; verl would pad them. Take one of {divisors(sequences, below=2 * ranks)} ranks "
+            f"(trainer.nnodes x trainer.n_gpus_per_node), or other sv6d.scale.prompts."
+        )
+    share = sequences // ranks
+    for key, size, dynamic in (
+        ("actor.ppo_micro_batch_size_per_gpu", actor.ppo_micro_batch_size_per_gpu, actor.use_dynamic_bsz),
+        (
+            "rollout.log_prob_micro_batch_size_per_gpu",
+            rollout.log_prob_micro_batch_size_per_gpu,
+            rollout.log_prob_use_dynamic_bsz,
+        ),
+    ):
+        if not dynamic and (size is None or share % size):
+            raise RecipeError(
+                f"actor_rollout_ref.{key}={size} does not divide a rank's share of a step, {share} sequences. "
+                f"Take one of {divisors(share, below=share)}, or a dynamic batch size."
+            )
+
+
+def divisors(number: int, below: int) -> str:
+    """The largest few divisors of a number up to a bound, as text."""
+    return ", ".join(map(str, [d for d in range(1, below + 1) if number % d == 0][-6:]))
+
+
 def train(config: DictConfig, console: Console | None = None) -> None:
     """Train in a child process until the run is complete; an interrupted run continues from its last checkpoint.
 
@@ -35,6 +70,7 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     """
     console = console or Console()
     check_inputs("grpo", config)
+    check_batch(config)
     if config.trainer.nnodes == 1 and not config.ray_kwargs.ray_init.get("address"):
         check_gpus(config)
     for key in ("run_dir", "data", "model"):  # Ray's workers may stand in another folder

@@ -115,6 +115,7 @@ def test_rollouts_and_trainer_agree(continued):
 
 def test_two_ranks_train_on_batches_that_mix_images_and_videos(small_data, tiny_model, tmp_path, sv6d_command):
     more = {"trainer.n_gpus_per_node": 2, "trainer.total_training_steps": 2, "trainer.v1.trainer_mode": "sv6d_sync"}
+    more["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"] = PROMPTS * GROUP // 2
     process = sv6d_command(*arguments(small_data, tiny_model, tmp_path / "run", **more, **{"trainer.save_freq": -1}))
     shown, _ = process.communicate(timeout=500)
     assert process.returncode == 0, shown
