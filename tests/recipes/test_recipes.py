@@ -88,6 +88,6 @@ def test_a_step_that_does_not_divide_over_the_ranks_is_refused_with_numbers_that
 def test_a_micro_batch_that_does_not_divide_is_refused_with_sizes_that_do():
     # 39 prompts x 8 = 312 sequences
     with pytest.raises(
-        RecipeError, match="ppo_micro_batch_size_per_gpu=100 does not divide.*312 sequences.*104, 156, 312"
+        RecipeError, match=r"ppo_micro_batch_size_per_gpu=100 does not divide.*312 sequences.*104, 156, 312"
     ):
         check_batch(grpo("cpu_demo", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=100"))
