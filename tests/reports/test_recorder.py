@@ -178,5 +178,7 @@ def test_kill_9_leaves_only_whole_parts(tmp_path, delay):
 
 
 def test_the_schema_names_the_columns_that_the_docs_promise():
-    promised = "step uid task dataset prompt group score response_length truncated entropy version_start version_end advantage"
+    promised = (
+        "step uid task dataset prompt group score response_length truncated entropy version_start version_end advantage"
+    )
     assert set(promised.split()) | set(COMPONENTS) | {"response"} == set(schema().names)
