@@ -66,7 +66,11 @@ def divisors(number: int, below: int) -> str:
 def train(config: DictConfig, console: Console | None = None) -> None:
     """Train in a child process until the run is complete; an interrupted run continues from its last checkpoint.
 
-    Leaves in `sv6d.run_dir`: `config.yaml` (everything resolved), `train.log`, `metrics.jsonl`, `rollouts/`, `checkpoints/`.
+    Leaves in `sv6d.run_dir` what `supervise.train` does, and `rollouts/` and `checkpoints/`.
+
+    Raises:
+        RecipeError: the model, the rows or the GPUs are not there, or a step does not divide over them.
+        JobFailed: the training process failed; the message holds the end of its log.
     """
     console = console or Console()
     check_inputs("grpo", config)
@@ -76,26 +80,8 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     for key in ("run_dir", "data", "model"):  # Ray's workers may stand in another folder
         if key == "run_dir" or Path(config.sv6d[key]).exists():  # a model may be a hub's name
             config.sv6d[key] = str(Path(config.sv6d[key]).absolute())
-    run_dir = Path(config.sv6d.run_dir)
-    steps, done = config.trainer.total_training_steps, steps_done(config)
-    if done >= steps:
-        console.print(f"GRPO: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
-        return
-    if done:
-        console.print(f"GRPO: continuing {run_dir} after step {done} of {steps}", highlight=False)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
-    supervise.run(
-        [sys.executable, "-m", "sv6d.recipes.grpo_job", str(run_dir / "config.yaml")],
-        title="GRPO",
-        environment=dict(config.sv6d.env),
-        log=run_dir / "train.log",
-        metrics=run_dir / "metrics.jsonl",
-        total_steps=steps,
-        describe=describe_step,
-        console=console,
-    )
-    supervise.report_skipped(run_dir, console)
+    job = [sys.executable, "-m", "sv6d.recipes.grpo_job"]
+    supervise.train(config, job, title="GRPO", done=steps_done(config), describe=describe_step, console=console)
 
 
 @click.command(name="grpo", short_help="Train with GRPO and asynchronous rollouts (section 5.2).")

@@ -17,8 +17,8 @@ from .compose import RecipeError, check_gpus, check_inputs, compose
 def train(config: DictConfig, console: Console | None = None) -> None:
     """Train in child processes, one a rank, until the run is complete; an interrupted run continues from its last checkpoint.
 
-    Leaves in `sv6d.run_dir`: `config.yaml` (everything resolved), `train.log`, `metrics.jsonl`, `skipped_rows.jsonl` (only if a
-    row had to be skipped), `checkpoints/global_step_<n>/huggingface`.
+    Leaves in `sv6d.run_dir` what `supervise.train` does, `skipped_rows.jsonl` (only if a row had to be skipped), and
+    `checkpoints/global_step_<n>/huggingface`.
 
     Raises:
         RecipeError: the model, the rows or the GPUs are not there, or the batch does not divide over the ranks.
@@ -28,30 +28,9 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     check_inputs("sft", config)
     check_ranks(config)
     plan_steps(config)
-    run_dir = Path(config.sv6d.run_dir)
-    steps, done = config.trainer.total_training_steps, steps_done(config)
-    if done >= steps:
-        console.print(f"SFT: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
-        return
-    if done:
-        console.print(f"SFT: continuing {run_dir} after step {done} of {steps}", highlight=False)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
-    supervise.run(
-        launch_command(config, run_dir / "config.yaml"),
-        title="SFT",
-        environment={
-            **config.sv6d.env,
-            "VERL_FILE_LOGGER_PATH": str(run_dir / "metrics.jsonl"),
-            "TQDM_DISABLE": "1",  # its bars would fill the log
-        },
-        log=run_dir / "train.log",
-        metrics=run_dir / "metrics.jsonl",
-        total_steps=steps,
-        describe=describe_step,
-        console=console,
+    supervise.train(
+        config, job_command(config), title="SFT", done=steps_done(config), describe=describe_step, console=console
     )
-    supervise.report_skipped(run_dir, console)
 
 
 def plan_steps(config: DictConfig) -> None:
@@ -113,11 +92,11 @@ def check_ranks(config: DictConfig) -> None:
     check_gpus(config)
 
 
-def launch_command(config: DictConfig, path: Path) -> list[str]:
-    """The command that starts one training process a rank on this node."""
+def job_command(config: DictConfig) -> list[str]:
+    """The command that starts one training process a rank on this node; it wants the configuration's path."""
     ranks = config.trainer.n_gpus_per_node
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    return [*torchrun, "-m", "sv6d.sft.train", str(path)]
+    return [*torchrun, "-m", "sv6d.sft.train"]
 
 
 def describe_step(step: int, data: dict) -> str | None:

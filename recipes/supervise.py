@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+CONFIG = "config.yaml"
 POLL_SECONDS = 0.3
 TAIL_LINES = 25
 
@@ -54,6 +56,40 @@ def rotate(path: Path) -> None:
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
     """The last lines of a log."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+def train(
+    config: DictConfig,
+    command: list[str],
+    *,
+    title: str,
+    done: int,
+    describe: Callable[[int, dict], str | None],
+    console: Console,
+) -> None:
+    """Run the training process of a composed recipe from step `done` to its last; a run that is complete is left alone.
+
+    Leaves in `sv6d.run_dir`: `config.yaml` (everything resolved; the process reads it), `train.log`, `metrics.jsonl`.
+    """
+    run_dir, steps = Path(config.sv6d.run_dir), config.trainer.total_training_steps
+    if done >= steps:
+        console.print(f"{title}: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
+        return
+    if done:
+        console.print(f"{title}: continuing {run_dir} after step {done} of {steps}", highlight=False)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, run_dir / CONFIG, resolve=True)
+    run(
+        [*command, str(run_dir / CONFIG)],
+        title=title,
+        environment=dict(config.sv6d.env),
+        log=run_dir / "train.log",
+        metrics=run_dir / "metrics.jsonl",
+        total_steps=steps,
+        describe=describe,
+        console=console,
+    )
+    report_skipped(run_dir, console)
 
 
 def run(

@@ -52,13 +52,13 @@ def test_ranks_that_cannot_run_are_refused(config, settings, message, monkeypatc
     assert message in error.value.message
 
 
-def test_one_process_a_rank(config, tmp_path):
+def test_one_process_a_rank(config):
     config.trainer.n_gpus_per_node = 2
-    command = cli.launch_command(config, tmp_path / "config.yaml")
+    command = cli.job_command(config)
     assert command[0] == sys.executable
     assert command[1:] == [
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-        *("-m", "sv6d.sft.train", str(tmp_path / "config.yaml")),
+        *("-m", "sv6d.sft.train"),
     ]
 
 
