@@ -1,5 +1,5 @@
-# make demo    the whole job on a CPU: footage, SFT, averaging, GRPO, report (about 15 minutes after set-up)
-# make test    every test, with real verl, Ray, vLLM and a browser (under 20 minutes after set-up)
+# make demo    the whole job on a CPU: footage, SFT, averaging, GRPO, report (12 minutes after set-up on two cores)
+# make test    every test, with real verl, Ray, vLLM and a browser (about 12 minutes after set-up)
 # make lint    ruff
 # make bench   the benchmarks, each against a floor or a peer measured in the same run
 # make setup   the environment in .venv; the others call it, and it does nothing when nothing changed
@@ -10,11 +10,11 @@ setup:
 	@.ci/setup
 
 demo: setup
-	@echo "==> the demo: about 15 minutes on two cores; interrupt it when you like, 'make demo' continues"
+	@echo "==> the demo: about 12 minutes on two cores; interrupt it when you like, 'make demo' continues"
 	@$(BIN)/sv6d demo
 
 test: setup browser
-	@echo "==> the tests: about 15 minutes on two cores"
+	@echo "==> the tests: about 12 minutes on two cores"
 	@$(BIN)/python -m pytest
 
 lint: setup

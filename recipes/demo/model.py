@@ -172,7 +172,9 @@ def build_model(
     """
     import torch
     from transformers import GenerationConfig, Qwen3VLForConditionalGeneration
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # of writing a few megabytes
     tokenizer = build_tokenizer(corpus)
     config = build_config(tokenizer, size or Size())
     torch.manual_seed(seed)
