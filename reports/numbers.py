@@ -18,6 +18,12 @@ from .runs import ENDS, OUTSIDE_STEP, Run, dynamics, heldout_scores, summary
 
 COMPONENT_MEASURES = ("format", "iou", "label", "similarity", "judge")
 MEASURES = ("reward", "entropy", "length", *COMPONENT_MEASURES, "dead_groups", "truncated", "failed")
+LEFT_OUT = {
+    "failed_groups": "training/rollout_failure/evicted_samples",
+    "stale_groups": "training/off_policy/evicted_samples",
+    "padded_sequences": "sv6d/padded_sequences",
+}
+"""What the trainer left out or added, under verl's names for it; each is a count in the steps that have it."""
 SHOWN = 5  # skipped data rows that are named on the page; the file lists them all
 SAME = 1e-9  # rewards of a group closer than this give no advantage: the group is dead
 
@@ -176,13 +182,15 @@ def _timing(metrics: pd.DataFrame, steps: list[int]) -> dict[str, list]:
 
 
 def _failures(run: Run, rollouts: pd.DataFrame, tasks: list[str]) -> dict[str, Any]:
-    """What went wrong, counted: rollouts whose scoring failed, rows the recorder lost, data rows that were skipped."""
+    """What went wrong, counted: rollouts whose scoring failed, groups that were replaced, sequences that padded a batch, rows
+    the recorder lost, data rows that were skipped."""
     failed = rollouts.groupby("task", observed=True)["failed"].sum()
     skipped = Counter(row.get("task", "") for row in run.skipped)
     return {
         "failed": {task: int(failed.get(task, 0)) for task in tasks},
         "failed_total": int(failed.sum()),
         "truncated_share": float(rollouts["truncated"].mean()) if len(rollouts) else math.nan,
+        **{name: int(run.metrics[key].sum()) if key in run.metrics else 0 for name, key in LEFT_OUT.items()},
         "dropped_rows": run.dropped["rows"],
         "dropped_reason": run.dropped["last"],
         "skipped_rows": dict(skipped),

@@ -147,6 +147,7 @@ class RecordingTrainer:
         start = time.perf_counter()
         rows, difference = self._measure(batch, global_steps)
         metrics.update(task_metrics(rows))
+        metrics["sv6d/padded_sequences"] = len(batch.keys) - len(rows)
         if difference is not None:
             metrics["sv6d/fresh_rollout_probs_diff_max"] = difference
         if self._recorder is not None:

@@ -73,6 +73,18 @@ def test_failures_and_truncation_are_counted_by_task(tmp_path):
     assert shown["overall"]["failed"] == [1.0, 0.0]
 
 
+def test_groups_that_were_replaced_and_sequences_that_pad_are_counted(tmp_path):
+    record(tmp_path, {1: [("subject", "a", 0.5, {})], 2: [("subject", "b", 0.5, {})]})
+    steps = [
+        {"training/rollout_failure/evicted_samples": 2, "training/off_policy/evicted_samples": 1},
+        {"training/rollout_failure/evicted_samples": 1, "sv6d/padded_sequences": 4},
+    ]
+    lines = [json.dumps({"step": step, "data": data}) + "\n" for step, data in enumerate(steps, 1)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    shown = numbers(load_run(tmp_path))["failures"]
+    assert (shown["failed_groups"], shown["stale_groups"], shown["padded_sequences"]) == (3, 1, 4)
+
+
 def test_a_task_that_a_step_did_not_draw_has_a_gap_there(tmp_path):
     shown = record(tmp_path, {1: [("subject", "a", 0.5, {})], 2: [("ocr_regular", "a", 0.7, {})]})
     assert shown["by_task"]["subject"]["reward"] == [0.5, None]

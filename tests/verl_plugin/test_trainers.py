@@ -179,6 +179,7 @@ def test_without_a_folder_nothing_is_recorded_but_the_metrics_are_there(queue, t
     trainer.fit(meta)
     trainer._compute_metrics(meta, metrics, {}, 2, 0)
     assert metrics["task/ocr_regular/score"] == 0.75 and metrics["timing_s/sv6d_record"] >= 0
+    assert metrics["sv6d/padded_sequences"] == 1
     assert list(tmp_path.iterdir()) == []
 
 
