@@ -1,4 +1,4 @@
-# make demo    the whole job on a CPU: footage, SFT, averaging, GRPO, report (12 minutes after set-up on two cores)
+# make demo    the whole job on a CPU: footage, SFT, averaging, GRPO, report (13 minutes after set-up on two cores)
 # make test    every test, with real verl, Ray, vLLM and a browser (about 12 minutes after set-up)
 # make lint    ruff
 # make bench   the benchmarks, each against a floor or a peer measured in the same run
@@ -10,7 +10,7 @@ setup:
 	@.ci/setup
 
 demo: setup
-	@echo "==> the demo: about 12 minutes on two cores; interrupt it when you like, 'make demo' continues"
+	@echo "==> the demo: about 13 minutes on two cores; interrupt it when you like, 'make demo' continues"
 	@$(BIN)/sv6d demo
 
 test: setup browser
