@@ -15,7 +15,8 @@ from rich.table import Table
 
 from ..schema import GroundTruthError, TaskError, Taxonomy, TaxonomyError
 from .config import RewardConfig, RewardConfigError
-from .score import COMPONENTS, failed_score, score
+from .families import COMPONENTS
+from .score import failed_score, score
 
 COLUMNS = {
     "task": ("task", "data_source"),
