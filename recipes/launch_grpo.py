@@ -7,7 +7,6 @@ import click
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ..sft.checkpoints import TRACKER
 from . import supervise
 from .compose import RecipeError, check_gpus, check_inputs, compose
 
@@ -20,12 +19,6 @@ def describe_step(step: int, data: dict) -> str | None:
         f"step {step:4d}   reward {data['critic/score/mean']:.3f}   entropy {data.get('actor/entropy', float('nan')):.3f}   "
         f"length {data['response_length/mean']:.1f}   {data['timing_s/step']:.1f} s"
     )
-
-
-def steps_done(config: DictConfig) -> int:
-    """The step from which verl will continue: that of the last complete checkpoint, 0 for a new run."""
-    tracker = Path(config.trainer.default_local_dir) / TRACKER
-    return int(tracker.read_text()) if config.trainer.resume_mode == "auto" and tracker.is_file() else 0
 
 
 def check_batch(config: DictConfig) -> None:
@@ -81,7 +74,8 @@ def train(config: DictConfig, console: Console | None = None) -> None:
         if key == "run_dir" or Path(config.sv6d[key]).exists():  # a model may be a hub's name
             config.sv6d[key] = str(Path(config.sv6d[key]).absolute())
     job = [sys.executable, "-m", "sv6d.recipes.grpo_job"]
-    supervise.train(config, job, title="GRPO", done=steps_done(config), describe=describe_step, console=console)
+    done = supervise.steps_done(config, shards="actor")
+    supervise.train(config, job, title="GRPO", done=done, describe=describe_step, console=console)
 
 
 @click.command(name="grpo", short_help="Train with GRPO and asynchronous rollouts (section 5.2).")

@@ -1,14 +1,11 @@
 """`sv6d sft`: compose a recipe, check what can be checked in a second, and train with verl's SFT trainer (section 5.1)."""
 
-import json
 import sys
-from pathlib import Path
 
 import click
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ..sft.checkpoints import TRACKER
 from ..sft.rows import count_rows
 from . import supervise
 from .compose import RecipeError, check_gpus, check_inputs, compose
@@ -28,9 +25,8 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     check_inputs("sft", config)
     check_ranks(config)
     plan_steps(config)
-    supervise.train(
-        config, job_command(config), title="SFT", done=steps_done(config), describe=describe_step, console=console
-    )
+    done = supervise.steps_done(config)
+    supervise.train(config, job_command(config), title="SFT", done=done, describe=describe_step, console=console)
 
 
 def plan_steps(config: DictConfig) -> None:
@@ -48,25 +44,6 @@ def plan_steps(config: DictConfig) -> None:
     for key in ("save_freq", "test_freq"):
         if config.trainer[key] == "after_each_epoch":
             config.trainer[key] = epoch
-
-
-def steps_done(config: DictConfig) -> int:
-    """The step from which verl will continue: that of the last complete checkpoint, 0 for a new run.
-
-    Raises:
-        RecipeError: that checkpoint is in shards of another number of ranks.
-    """
-    folder, ranks = Path(config.trainer.default_local_dir), config.trainer.n_gpus_per_node
-    if config.trainer.resume_mode != "auto" or not (folder / TRACKER).is_file():
-        return 0
-    step = int((folder / TRACKER).read_text())
-    saved = json.loads((folder / f"global_step_{step}" / "fsdp_config.json").read_text())["world_size"]
-    if saved != ranks:
-        raise RecipeError(
-            f"{folder}/global_step_{step} was saved by {saved} ranks and this run has {ranks}. Continue with "
-            f"trainer.n_gpus_per_node={saved}, or start anew in another sv6d.run_dir from the model in its huggingface folder."
-        )
-    return step
 
 
 def check_ranks(config: DictConfig) -> None:

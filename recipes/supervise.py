@@ -19,6 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ..reports.recorder import set_aside
+from ..sft.checkpoints import TRACKER
+from .compose import RecipeError
+
 CONFIG = "config.yaml"
 POLL_SECONDS = 0.3
 TAIL_LINES = 25
@@ -46,16 +50,31 @@ class JsonLines:
                 yield json.loads(line)
 
 
-def rotate(path: Path) -> None:
-    """Move an earlier attempt's file aside as `<stem>-<n><suffix>`: verl's file logger truncates the one that it opens."""
-    if path.exists():
-        taken = len(list(path.parent.glob(f"{path.stem}-*{path.suffix}")))
-        path.rename(path.with_name(f"{path.stem}-{taken + 1:03d}{path.suffix}"))
-
-
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
     """The last lines of a log."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+def steps_done(config: DictConfig, shards: str = "") -> int:
+    """The step from which verl will continue: that of the last complete checkpoint, 0 for a new run.
+
+    Args:
+        shards: the folder in a checkpoint that holds the policy's shards.
+
+    Raises:
+        RecipeError: that checkpoint is in shards of another number of ranks.
+    """
+    folder, ranks = Path(config.trainer.default_local_dir), config.trainer.nnodes * config.trainer.n_gpus_per_node
+    if config.trainer.resume_mode != "auto" or not (folder / TRACKER).is_file():
+        return 0
+    step = int((folder / TRACKER).read_text())
+    saved = json.loads((folder / f"global_step_{step}" / shards / "fsdp_config.json").read_text())["world_size"]
+    if saved != ranks:
+        raise RecipeError(
+            f"{folder}/global_step_{step} was saved by {saved} ranks and this run has {ranks} (trainer.nnodes x "
+            f"trainer.n_gpus_per_node). Continue with {saved}, or start anew in another sv6d.run_dir from that checkpoint's model."
+        )
+    return step
 
 
 def train(
@@ -115,7 +134,7 @@ def run(
     """
     console = console or Console()
     log.parent.mkdir(parents=True, exist_ok=True)
-    rotate(metrics)
+    set_aside(metrics)
     follower = JsonLines(metrics)
     with log.open("ab") as sink:
         child = subprocess.Popen(

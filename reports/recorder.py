@@ -82,14 +82,21 @@ def read_dropped(directory: Path) -> dict[str, Any]:
         return {"rows": 0, "last": ""}
 
 
+def set_aside(metrics: Path) -> None:
+    """Moves an earlier attempt's `metrics.jsonl` to `metrics-001.jsonl`, ...: verl's file logger empties the one that it opens."""
+    if metrics.exists() and metrics.stat().st_size:
+        attempts = len(list(metrics.parent.glob(f"{metrics.stem}-*{metrics.suffix}")))
+        metrics.rename(metrics.with_name(f"{metrics.stem}-{attempts + 1:03d}{metrics.suffix}"))
+
+
 class Recorder:
     """Writes `<directory>/rollouts/step-000012.parquet` from a background thread.
 
     Args:
         directory: the run's folder; made when missing.
         resume_step: the step that training continues after. Parts of later steps belong to work that is about to be done
-            again and are removed; verl's `metrics.jsonl`, which its file logger empties at every start, is set aside as
-            `metrics-0001.jsonl`, ... 0 begins a new run. None leaves everything where it is.
+            again and are removed; verl's `metrics.jsonl`, which its file logger empties at every start, is `set_aside`.
+            0 begins a new run. None leaves everything where it is.
         about: facts of the run that the report shows and that no row holds, e.g. `{"mixture": {task: weight}}`; kept in
             `<directory>/about.json`.
 
@@ -176,8 +183,8 @@ class Recorder:
         if resume_step == 0:
             for path in [self.directory / DROPPED, self.directory / ABOUT, *earlier]:
                 path.unlink(missing_ok=True)
-        elif resume_step and metrics.exists() and metrics.stat().st_size:
-            metrics.rename(self.directory / f"metrics-{len(earlier) + 1:04d}.jsonl")
+        elif resume_step:
+            set_aside(metrics)
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:

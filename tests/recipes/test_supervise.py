@@ -1,13 +1,16 @@
 """A supervised job: its steps on the terminal, its output in the log, its failure told with the end of the log."""
 
 import io
+import json
 import sys
 import textwrap
 import time
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
-from sv6d.recipes.supervise import JobFailed, JsonLines, rotate, run
+from sv6d.recipes.compose import RecipeError
+from sv6d.recipes.supervise import JobFailed, JsonLines, run, steps_done
 
 
 def supervise(tmp_path, code, describe=lambda step, data: f"step {step} reward {data['reward']}"):
@@ -63,14 +66,6 @@ def test_a_half_written_line_waits_for_its_end(tmp_path):
     assert list(follower.new()) == [{"step": 2}]
 
 
-def test_rotation_numbers_the_attempts(tmp_path):
-    for attempt in ("a", "b"):
-        (tmp_path / "metrics.jsonl").write_text(attempt)
-        rotate(tmp_path / "metrics.jsonl")
-    assert (tmp_path / "metrics-001.jsonl").read_text() == "a"
-    assert (tmp_path / "metrics-002.jsonl").read_text() == "b"
-
-
 def test_an_interrupt_ends_the_job(tmp_path):
     def interrupt(step, data):
         raise KeyboardInterrupt
@@ -79,3 +74,22 @@ def test_an_interrupt_ends_the_job(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         supervise(tmp_path, TWO_STEPS + "\n    import time; time.sleep(300)", describe=interrupt)
     assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize(
+    "shards", ["", "actor"]
+)  # SFT's shards stand in the checkpoint itself, GRPO's in a folder of it
+def test_a_run_continues_from_its_checkpoint_on_the_same_number_of_ranks_only(tmp_path, shards):
+    trainer = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "nnodes": 2, "n_gpus_per_node": 4}
+    config = OmegaConf.create({"trainer": trainer})
+    assert steps_done(config, shards) == 0
+    folder = tmp_path / "global_step_30" / shards
+    folder.mkdir(parents=True)
+    (folder / "fsdp_config.json").write_text(json.dumps({"world_size": 8}))
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("30")
+    assert steps_done(config, shards) == 30
+    config.trainer.nnodes = 1
+    with pytest.raises(RecipeError, match="saved by 8 ranks and this run has 4"):
+        steps_done(config, shards)
+    config.trainer.resume_mode = "disable"
+    assert steps_done(config, shards) == 0

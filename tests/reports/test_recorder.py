@@ -134,15 +134,15 @@ def test_resuming_sets_the_metrics_aside_before_verl_empties_the_file(tmp_path):
     for text in ("one", "two", ""):  # an empty file holds nothing to keep
         (tmp_path / "metrics.jsonl").write_text(text)
         Recorder(tmp_path, resume_step=3).close()
-    assert (tmp_path / "metrics-0001.jsonl").read_text() == "one"
-    assert (tmp_path / "metrics-0002.jsonl").read_text() == "two"
-    assert not (tmp_path / "metrics-0003.jsonl").exists()
+    assert (tmp_path / "metrics-001.jsonl").read_text() == "one"
+    assert (tmp_path / "metrics-002.jsonl").read_text() == "two"
+    assert not (tmp_path / "metrics-003.jsonl").exists()
 
 
 def test_a_new_run_in_an_old_folder_does_not_inherit_its_parts_and_metrics(tmp_path):
     with Recorder(tmp_path) as recorder:
         recorder.write([row()], step=9)
-    (tmp_path / "metrics-0001.jsonl").write_text("old")
+    (tmp_path / "metrics-001.jsonl").write_text("old")
     Recorder(tmp_path, resume_step=0).close()
     assert list((tmp_path / "rollouts").iterdir()) == []
     assert not list(tmp_path.glob("metrics-*"))

@@ -88,7 +88,7 @@ def test_a_resumed_run_s_metrics_are_read_as_one(tmp_path):
     """The first process logged steps 0 to 4 and was killed; the second resumed at 2, validated there, and went on."""
     first = [(0, {"val-core/subject/reward/mean@1": 0.1}), *((s, {"critic/score/mean": 0.1 * s}) for s in (1, 2, 3, 4))]
     second = [(2, {"val-core/subject/reward/mean@1": 0.3}), (3, {"critic/score/mean": 0.9})]
-    write_metrics(tmp_path / "metrics-0001.jsonl", first)
+    write_metrics(tmp_path / "metrics-001.jsonl", first)
     write_metrics(tmp_path / "metrics.jsonl", second)
     metrics = load_run(tmp_path).metrics
     assert metrics.index.tolist() == [0, 1, 2, 3]
