@@ -9,7 +9,7 @@ import heapq
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -43,7 +43,12 @@ class Schedule:
         WeightError: a weight is not a finite positive number, or too small for one draw in `max_period`.
     """
 
-    def __init__(self, weights: Mapping[str, int | float], max_period: int = 100_000):
+    def __init__(
+        self,
+        weights: Mapping[str, int | float],
+        mode: Literal["prefix", "window"] = "prefix",
+        max_period: int = 100_000,
+    ):
         if not weights:
             raise WeightError("no task has a weight: give at least one, as {'ocr_regular': 1}")
         requested = [_exact(task, weight) for task, weight in weights.items()]
@@ -75,6 +80,21 @@ class Schedule:
         if not 0 <= start <= stop:
             raise ValueError(f"take({start}, {stop}): positions need 0 <= start <= stop")
         return self._order[np.arange(start, stop) % self.period]
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """Task indices at any positions (int64, >= 0), int16 of the same shape."""
+        return self._order[positions % self.period]
+
+    def drawn(self, position: int) -> np.ndarray:
+        """Draws of each task at the positions before this one, int64 (n,)."""
+        periods, place = divmod(position, self.period)
+        return periods * self.counts + np.bincount(self._order[:place], minlength=len(self.tasks))
+
+    def position_of(self, task: str, number: int) -> int:
+        """The position of a task's draw `number` (0 is its first)."""
+        index = self.tasks.index(task)
+        periods, rest = divmod(number, int(self.counts[index]))
+        return periods * self.period + int(np.flatnonzero(self._order == index)[rest])
 
     def draw(self, position: int) -> Draw:
         """The task at a position (>= 0) and the number of earlier draws of that task; O(1), without history."""
