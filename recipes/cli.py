@@ -12,6 +12,8 @@ COMMANDS = {
     "data": ("sv6d.recipes.data", "Make and look at training rows."),
     "mix": ("sv6d.data_mixers.cli", "Show the interleaving of tasks that given weights produce."),
     "score": ("sv6d.rewards.cli", "Score answers against ground truth with the Table 4 rewards."),
+    "schema": ("sv6d.schema.cli", "Print the JSON schema or pattern of a task's answers, for guided decoding."),
+    "fit-weights": ("sv6d.rewards.fit_weights_cli", "Learn the weights w_k of eq. 9 from scores or preferences."),
     "sft": ("sv6d.recipes.launch_sft", "Supervised warm start (report, section 5.1)."),
     "average": ("sv6d.sft.average", "Average the last checkpoints of a run into one (SWA, section 5.1.2)."),
     "grpo": ("sv6d.recipes.launch_grpo", "Train with GRPO and asynchronous rollouts (section 5.2)."),

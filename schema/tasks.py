@@ -37,6 +37,8 @@ class Task:
     system: str
     prompt: str
     """May hold `{query}`, which `messages` fills."""
+    first_unlabelled: bool = False
+    """Whether the first segment may lack labels, as where a shot is labelled with what leads into it."""
 
     def messages(self, query: str | None = None, media: str | Sequence[str] | None = None) -> list[dict[str, str]]:
         """System and user message, with one `<video>` or `<image>` placeholder for each medium.
@@ -68,6 +70,7 @@ class _TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ask: str = ""
     system: str = ""
     labels: list[str] = []
+    first_unlabelled: bool = False
 
 
 def load_tasks(path: str | Path | None = None, taxonomy: Taxonomy | None = None) -> Mapping[str, Task]:
@@ -130,6 +133,7 @@ def _task(id: str, entry: Any, families: Mapping[str, Any], taxonomy: Taxonomy, 
         media=spec.media,
         system=system,
         prompt=prompt.replace("{form}", answer_form(labels, taxonomy)),
+        first_unlabelled=spec.first_unlabelled,
     )
 
 
