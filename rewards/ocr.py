@@ -26,10 +26,15 @@ def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardC
 
 def text_similarity(answer: str, truth: str) -> float:
     """1 - Levenshtein / max length, in [0, 1]."""
+    answer, truth, excess = compared_texts(answer, truth)
+    longer = max(len(answer) + excess, len(truth))
+    return 1.0 - (Levenshtein.distance(answer, truth) + excess) / longer if longer else 1.0
+
+
+def compared_texts(answer: str, truth: str) -> tuple[str, str, int]:
+    """Answer and truth as they are compared, and how many characters of the answer lie beyond what is compared."""
     truth = compose(truth).strip()
     answer = answer.strip()
     limit = 4 * len(truth) + MAX_EXCESS
     excess = max(0, len(answer) - limit)
-    answer = compose(answer[:limit]).strip()
-    longer = max(len(answer) + excess, len(truth))
-    return 1.0 - (Levenshtein.distance(answer, truth) + excess) / longer if longer else 1.0
+    return compose(answer[:limit]).strip(), truth, excess
