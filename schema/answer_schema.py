@@ -7,6 +7,7 @@ What is asked comes from the table that also words the prompts (`tasks.yaml`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from math import ceil, inf
 from typing import Any
 
@@ -127,11 +128,7 @@ def _segment(limits: Limits, labels: str | None = None) -> dict[str, Any]:
     cells = ceil(last / limits.step)
     bounds = [min(last, round(k * limits.step, 3)) for k in range(cells + 1)]
     return {
-        "anyOf": [
-            _object({"start": _time(a, b), "end": _time(b, last), **rest})
-            for a, b in zip(bounds, bounds[1:], strict=False)
-            if a < b
-        ]
+        "anyOf": [_object({"start": _time(a, b), "end": _time(b, last), **rest}) for a, b in pairwise(bounds) if a < b]
     }
 
 
