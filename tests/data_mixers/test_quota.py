@@ -1,0 +1,309 @@
+"""Which groups a step trains: its tasks' shares whatever finishes first, the oldest of a task first, debts repaid."""
+
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sv6d.data_mixers.quota import Patience, Quota
+
+PATIENCE = Patience(oldest=10, task=100)
+
+
+def quota(stream: str, **options) -> Quota:
+    """Groups a0, b0, a1, ... in flight, one for each letter (task) of the stream."""
+    made = Quota(options.pop("patience", PATIENCE))
+    send(made, stream)
+    return made
+
+
+def send(quota: Quota, stream: str) -> None:
+    made, groups = getattr(quota, "made", Counter()), {}
+    for task in stream:
+        groups[f"{task}{made[task]}"] = task
+        made[task] += 1
+    quota.made = made
+    quota.dispatch(groups)
+
+
+def step(quota: Quota, finished: str, size: int, now: float = 0.0) -> list[str] | None:
+    chosen = quota.choose(set(finished.split()), size, now)
+    if chosen is not None:
+        quota.train(chosen, now)
+    return chosen and sorted(chosen)
+
+
+# What a step takes
+
+
+def test_when_everything_is_finished_a_step_trains_the_oldest_groups():
+    run = quota("abcabc")
+    assert step(run, "a0 b0 c0 a1 b1 c1", 3) == ["a0", "b0", "c0"]
+    assert step(run, "a1 b1 c1", 3) == ["a1", "b1", "c1"]
+
+
+def test_a_step_trains_the_tasks_that_the_stream_dispatched_for_it():
+    """Not equal shares, but the stream's: two of a in the first step, one in the second."""
+    run = quota("aababb")
+    finished = "a0 a1 a2 b0 b1 b2"
+    assert step(run, finished, 3) == ["a0", "a1", "b0"]
+    assert step(run, finished, 3) == ["a2", "b1", "b2"]
+
+
+def test_too_few_finished_groups_are_no_step_however_long_it_takes():
+    assert step(quota("abc"), "a0 b0", 3, now=1e9) is None
+
+
+def test_groups_that_finish_early_wait_for_their_turn():
+    """Verl would train a1 and a2 now, in the place of b0 and c0."""
+    run = quota("abcabcabc")
+    assert step(run, "a0 a1 a2", 3) is None
+    assert step(run, "a0 a1 a2 b0 c0", 3, now=1) == ["a0", "b0", "c0"]
+
+
+# Waiting
+
+
+def test_a_step_waits_for_the_oldest_of_a_task_then_takes_newer_ones():
+    run = quota("abab")
+    assert step(run, "b0 a1 b1", 2, now=0) is None  # a1 could stand in for a0 from now on
+    assert step(run, "b0 a1 b1", 2, now=9.9) is None
+    assert step(run, "b0 a1 b1", 2, now=10) == ["a1", "b0"]
+    assert run.debt == Counter()
+    assert step(run, "a0 b1", 2, now=11) == ["a0", "b1"]  # passed over, not lost
+
+
+def test_a_step_waits_for_a_task_then_trains_without_it():
+    run = quota("ababab")
+    assert step(run, "a0 a1 a2", 2, now=50) is None  # a1 could stand in for b0 from now on
+    assert step(run, "a0 a1 a2", 2, now=149) is None
+    assert step(run, "a0 a1 a2", 2, now=150) == ["a0", "a1"]
+    assert run.debt == {"a": -1, "b": 1}
+
+
+def test_waiting_begins_anew_with_every_step():
+    run = quota("abab")
+    step(run, "a0 a1", 2, now=0)
+    assert step(run, "a0 a1", 2, now=100) == ["a0", "a1"]
+    send(run, "abab")
+    assert step(run, "a2 a3", 2, now=101) is None
+    assert step(run, "a2 a3", 2, now=201) == ["a2", "a3"]
+
+
+def test_patience_may_be_endless():
+    run = quota("abab", patience=Patience(float("inf"), float("inf")))
+    assert step(run, "a0 a1 b1", 2) is None
+    assert step(run, "a0 a1 b1", 2, now=1e12) is None
+
+
+def test_negative_patience_is_refused():
+    with pytest.raises(ValueError, match=r"patience is Patience\(oldest=-1, task=100\); seconds are 0 or more"):
+        Quota(Patience(-1, 100))
+
+
+# Debts
+
+
+def test_a_debt_is_repaid_as_soon_as_its_task_is_there():
+    run = quota("ababab", patience=Patience(0, 0))
+    assert step(run, "a0 a1", 2) == ["a0", "a1"]
+    assert run.debt == {"a": -1, "b": 1}
+    assert step(run, "a2 b0 b1 b2", 2) == ["b0", "b1"]  # b for now and b owed; a was trained ahead
+    assert +run.debt == Counter() and sum(run.debt.values()) == 0
+
+
+def test_others_stand_in_by_their_shares():
+    """4 groups of each task a step; d misses: a, b and c get 4 more between them, as the stream has them."""
+    run = quota("abcd" * 12, patience=Patience(0, 0))
+    chosen = step(run, " ".join(f"{task}{i}" for task in "abc" for i in range(12)), 16)
+    assert Counter(group[0] for group in chosen) == {"a": 6, "b": 5, "c": 5}
+
+
+def test_a_large_debt_is_repaid_over_several_steps_which_stay_mixed():
+    """10 groups of each of 4 tasks a step; d misses three steps. It is then trained twice its share until repaid."""
+    run, finished = quota("abcd" * 60, patience=Patience(0, 0)), {f"{task}{i}" for task in "abc" for i in range(60)}
+    for _ in range(3):
+        run.train(run.choose(finished, 40, 0))
+    assert run.debt["d"] == 30
+    finished |= {f"d{i}" for i in range(60)}
+    counts = []
+    for _ in range(3):
+        chosen = run.choose(finished, 40, 0)
+        counts.append(Counter(group[0] for group in chosen)["d"])
+        run.train(chosen)
+    assert counts == [20, 20, 20]
+    assert set(run.debt.values()) == {0}
+
+
+def test_a_task_that_was_trained_far_ahead_keeps_half_of_its_share():
+    run, finished = quota("ab" * 40, patience=Patience(0, 0)), {f"a{i}" for i in range(40)}
+    run.train(run.choose(finished, 20, 0))  # 20 of a, none of b
+    chosen = run.choose(finished | {f"b{i}" for i in range(40)}, 20, 0)
+    assert Counter(group[0] for group in chosen) == {"a": 5, "b": 15}  # repaying all at once would be {"b": 20}
+
+
+def test_when_nothing_else_is_in_flight_a_debt_may_take_the_whole_step():
+    run = quota("aabb", patience=Patience(0, 0))
+    assert step(run, "a0 a1", 2) == ["a0", "a1"]  # as requested
+    assert step(run, "b0 b1", 2) == ["b0", "b1"]
+
+
+# Losses
+
+
+def test_a_lost_group_is_replaced_behind_what_is_in_flight():
+    run = quota("abab")
+    assert run.refill_number("a") == 0
+    run.replace("a0", "new")
+    assert run.choose({"a1", "b0"}, 2, 0) == ["b0", "a1"]  # a1 is now the oldest of its task
+    assert (run.groups["new"], run.refill_number("a"), run.refill_number("b")) == ("a", 1, 0)
+
+
+def test_a_repeated_group_keeps_its_place():
+    run = quota("abab")
+    run.repeat("a0")
+    assert step(run, "b0 a1", 2) is None
+    assert step(run, "a0 b0 a1", 2) == ["a0", "b0"]
+
+
+# What is told
+
+
+def test_the_report_counts_since_the_last_one():
+    run = quota("abab")
+    run.replace("b0", "new")
+    run.repeat("a0")
+    step(run, "a0 a1", 2, now=0)
+    step(run, "a0 a1", 2, now=100)
+    tally = run.report()
+    assert (tally.requested, tally.trained) == ({"a": 1, "b": 1}, {"a": 2})
+    assert (tally.refilled, tally.repeated) == ({"b": 1}, {"a": 1})
+    assert (tally.skipped, tally.waited) == (1, 100)
+    assert run.report().requested == {}
+
+
+# Resuming
+
+
+def test_a_restored_quota_goes_on_as_the_saved_one():
+    run = quota("aabbabab", patience=Patience(0, 0))
+    run.refill_number("b")
+    step(run, "a0 a1 a2", 3)
+    state = json.loads(json.dumps(run.state()))
+    again = Quota(Patience(0, 0))
+    again.restore(run.groups, state)
+    assert (again.stream, again.debt, again.refill_number("b")) == (run.stream, run.debt, 1)
+    everything = set(run.groups)
+    assert again.choose(everything, 3, 0) == run.choose(everything, 3, 0)
+
+
+def test_without_a_saved_state_nobody_is_owed_anything():
+    run = Quota()
+    run.restore({"x": "a", "y": "b"}, None)
+    assert (run.stream, run.debt, run.choose({"x", "y"}, 2, 0)) == (["a", "b"], Counter(), ["x", "y"])
+
+
+def test_a_state_of_other_groups_is_told_and_leaves_no_debt(caplog):
+    run = quota("abab")
+    step(run, "a0 a1", 2, now=0), step(run, "a0 a1", 2, now=100)
+    state = run.state()
+    again = Quota()
+    again.restore({"x": "a", "y": "a"}, state)
+    assert "other groups in flight ({'b': 2}) than it holds ({'a': 2})" in caplog.text
+    assert (again.stream, again.debt) == (["a", "a"], Counter())
+
+
+def test_the_state_is_small():
+    """Full scale: 13 tasks x 30 a step, two steps in flight."""
+    run = Quota()
+    run.dispatch({f"{task}/{i}": f"task_number_{task}" for i in range(60) for task in range(13)})
+    assert len(json.dumps(run.state())) < 4096
+
+
+# Whatever happens
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), tasks=st.integers(1, 5), ahead=st.integers(0, 3), patience=st.sampled_from([0, 2, 1e9]))
+def test_invariants_under_any_order_of_finishing_and_losses(data, tasks, ahead, patience):
+    """Debts sum to zero; no group trains twice; whoever is finished and due is served; what is in flight is what is owed."""
+    weights = data.draw(st.lists(st.integers(1, 4), min_size=tasks, max_size=tasks))
+    pattern = [task for task, weight in enumerate(weights) for _ in range(weight)]
+    size = data.draw(st.integers(1, 2 * len(pattern)))
+    run, trained, lost, number, now = Quota(Patience(1, patience)), set(), set(), 0, 0.0
+
+    def dispatch(count):
+        nonlocal number
+        run.dispatch({f"g{i}": f"task{pattern[i % len(pattern)]}" for i in range(number, number + count)})
+        number += count
+
+    dispatch(ahead * size)
+    for _ in range(8):
+        dispatch(size)
+        finished, requested, before = set(), Counter(run.stream[:size]), Counter(run.debt)
+        chosen = None
+        while chosen is None:
+            now += data.draw(st.integers(0, 3))
+            flying = sorted(set(run.groups) - finished)
+            if flying and data.draw(st.booleans()):
+                old = data.draw(st.sampled_from(flying))
+                run.refill_number(run.groups[old])
+                run.replace(old, f"{old}'")
+                lost.add(old)
+                flying.remove(old)
+            if flying:
+                finished |= set(data.draw(st.lists(st.sampled_from(flying), min_size=1, max_size=len(flying))))
+            chosen = run.choose(finished, size, now)
+        everything_due = Quota(Patience(0, 0))
+        everything_due.restore(run.groups, run.state())
+        due = Counter(run.groups[group] for group in everything_due.choose(set(run.groups), size, now))
+        got, ready = Counter(run.groups[g] for g in chosen), Counter(run.groups[g] for g in finished)
+        run.train(chosen, now)
+
+        assert len(chosen) == len(set(chosen)) == size
+        assert set(chosen) <= finished and not set(chosen) & (trained | lost)
+        assert sum(run.debt.values()) == 0
+        owed = Counter(run.stream)
+        owed.update(run.debt)
+        assert {task: count for task, count in owed.items() if count} == Counter(run.groups.values())
+        if all(ready[task] >= count for task, count in due.items()):
+            assert got == due  # exactly the quota whenever it is there
+        for task in due:  # nobody goes without what is finished and due to him
+            assert got[task] >= min(due[task], ready[task])
+        if not any(before.values()):
+            assert due == requested
+        if patience == 1e9:
+            assert got == due == requested
+        trained |= set(chosen)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(1, 5), min_size=2, max_size=6),
+    st.lists(st.sets(st.integers(0, 5)), min_size=1, max_size=4),
+    st.integers(1, 3),
+)
+def test_debts_vanish_once_every_task_is_there(weights, missing, rounds):
+    """Some tasks are absent for some steps. Afterwards every debt falls to zero, one group a step or faster."""
+    pattern = [f"task{task}" for task, weight in enumerate(weights) for _ in range(weight)]
+    size, number = len(pattern) * rounds, 0
+    run = Quota(Patience(0, 0))
+
+    def dispatch(count):
+        nonlocal number
+        run.dispatch({f"g{i}": pattern[i % len(pattern)] for i in range(number, number + count)})
+        number += count
+
+    dispatch(6 * size)
+    for absent in missing:
+        dispatch(size)
+        finished = {group for group, task in run.groups.items() if task not in {f"task{i}" for i in absent}}
+        chosen = run.choose(finished, size, 0)
+        if chosen is not None:
+            run.train(chosen)
+    worst = sum(abs(debt) for debt in run.debt.values())
+    for _ in range(worst + 1):
+        dispatch(size)
+        run.train(run.choose(set(run.groups), size, 0))
+    assert not any(run.debt.values())
