@@ -1,8 +1,9 @@
-"""The row format: what an annotation becomes before training, one parquet file a task, the same columns in every file.
+"""The row format: what an annotation becomes before training, one file a task, the same columns in every file.
 
 An RL row is verl's own row; an SFT row is an RL row with the dialogue that the model learns (docs/data.md).
 """
 
+import json
 import mimetypes
 import os
 from collections.abc import Iterable
@@ -165,11 +166,51 @@ def write_rows(rows: Iterable[dict[str, Any]], path: str | os.PathLike) -> Path:
 
 
 def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """Rows of one parquet file with their media resolved, as `write_rows` was given them (media paths absolute)."""
+    """Rows of one row file with their media resolved, as `write_rows` was given them (media paths absolute).
+
+    Args:
+        path: a .parquet file, a .jsonl file (an object a line), or a folder that `datasets.Dataset.save_to_disk` wrote.
+
+    Raises:
+        RowError: a line is no JSON object, or a column has another type than the row format; the file is named.
+    """
     path = Path(path).absolute()
-    if not path.is_file():
+    if path.is_dir():
+        table = _saved_dataset(path)
+    elif not path.is_file():
         raise FileNotFoundError(f"{path}: no such row file; `sv6d data` writes them, one a task")
-    return [resolve_media(row, path.parent) for row in pq.read_table(path).to_pylist()]
+    elif path.suffix == ".jsonl":
+        table = _json_lines(path)
+    else:
+        table = pq.read_table(path)
+    return [resolve_media(row, path.parent) for row in table.to_pylist()]
+
+
+def _json_lines(path: Path) -> pa.Table:
+    rows = []
+    with path.open() as file:
+        for number, line in enumerate(file):
+            try:
+                row = json.loads(line) if line.strip() else None
+            except json.JSONDecodeError as error:
+                raise RowError(f"{path}, line {number + 1}: is not JSON: {error}") from error
+            if row is not None:
+                rows.append(row)
+    schema = SFT_SCHEMA if rows and "messages" in rows[0] else RL_SCHEMA
+    try:
+        return pa.Table.from_pylist(rows, schema)
+    except (pa.ArrowException, AttributeError, TypeError) as error:
+        raise RowError(f"{path}: a row does not have the row format's columns: {error}") from error
+
+
+def _saved_dataset(path: Path) -> pa.Table:
+    if not (path / "dataset_info.json").is_file():
+        raise RowError(f"{path} is no folder that `datasets.Dataset.save_to_disk` wrote: it has no dataset_info.json")
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(f"{path} is a saved dataset; reading it needs `pip install datasets`") from error
+    return datasets.load_from_disk(str(path)).with_format("arrow")[:]
 
 
 def resolve_media(row: dict[str, Any], root: str | os.PathLike) -> dict[str, Any]:

@@ -1,69 +1,129 @@
 """Reading row files for training: every row is checked once, before anything heavy starts.
 
-A broken row stops the run with its place. A few missing media do not (their rows are skipped when drawn); many do.
+A few broken rows, or rows without their media, do not stop a run: the next row of their task stands in when they are drawn
+(`sv6d.data_mixers.verl_dataset`). Many do, and so does a row of no task, with their place.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..schema import Taxonomy
+from ..schema import TASKS, Taxonomy
 from .rows import MissingMedia, RowError, read_rows, validate_row
 
 logger = logging.getLogger(__name__)
 
-MISSING_TOLERANCE = 0.1
-"""Share of a task's rows that may lack their media before loading fails."""
+TOLERANCE = 0.1
+"""Share of a task's rows that may be broken, or lack their media, before loading fails."""
+
+MOVED = "was the media folder moved without the row files?"
+
+
+class Rows(NamedTuple):
+    """What row files hold.
+
+    Attributes:
+        rows: all rows, media paths absolute.
+        broken: why a row cannot be trained on, by its index in `rows`; missing media are not among them.
+    """
+
+    rows: list[dict[str, Any]]
+    broken: dict[int, str]
 
 
 def row_files(data_files: str | Path | Iterable[str | Path]) -> list[str]:
-    """The parquet files that `data_files` names: a file, a folder of files (in name order), or a list of either."""
+    """The row files that `data_files` names: a file, a folder of files (in name order), or a list of either.
+
+    A row file is a .parquet file, a .jsonl file, or a folder that `datasets.Dataset.save_to_disk` wrote.
+    """
     listed = [data_files] if isinstance(data_files, str | Path) else list(data_files)
     files: list[Path] = []
     for path in map(Path, listed):
-        inside = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir() and not _is_saved_dataset(path):
+            inside = sorted(
+                file for file in path.iterdir() if file.suffix in {".parquet", ".jsonl"} or _is_saved_dataset(file)
+            )
         if not inside or not inside[0].exists():
-            what = "holds no .parquet file" if path.is_dir() else "does not exist"
+            what = "holds no .parquet or .jsonl file and no saved dataset" if path.is_dir() else "does not exist"
             raise FileNotFoundError(f"data files: {path} {what}; `sv6d data` writes row files, one a task")
         files += inside
     return [str(file) for file in files]
 
 
-def load_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None) -> list[dict[str, Any]]:
-    """All rows of the files, media paths absolute, ground truths checked against `taxonomy` (None: the packaged one).
+def examine_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None) -> Rows:
+    """All rows of the files, and which of them are broken.
+
+    Args:
+        taxonomy: the canonical tags of the ground truths; None for the packaged taxonomy.
 
     Raises:
-        RowError: any row is broken (the first few are named, with file and row), or more than `MISSING_TOLERANCE` of a
-            task's rows lack their media.
+        RowError: there is no row; a row is of no task; more than `TOLERANCE` of a task's rows are broken, or lack their
+            media. The first few are named with file and row.
     """
+    rows, broken, missing = _check(files, taxonomy)
+    homeless = {index: reason for index, reason in broken.items() if rows[index].get("data_source") not in TASKS}
+    _refuse(homeless, rows)
+    _judge(broken, rows, RowError, "are broken", "mend or remove them")
+    _judge(missing, rows, MissingMedia, "lack their media", MOVED)
+    return Rows(rows, broken)
+
+
+def load_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None) -> list[dict[str, Any]]:
+    """All rows of the files; as `examine_rows`, but a single broken row is refused.
+
+    Raises:
+        RowError: any row is broken, or more than `TOLERANCE` of a task's rows lack their media.
+    """
+    rows, broken, missing = _check(files, taxonomy)
+    _refuse(broken, rows)
+    _judge(missing, rows, MissingMedia, "lack their media", MOVED)
+    return rows
+
+
+def _check(
+    files: Collection[str | Path], taxonomy: Taxonomy | None
+) -> tuple[list[dict[str, Any]], dict[int, str], dict[int, str]]:
+    """All rows, and by index the reasons of those that are broken and of those that only lack their media."""
     rows: list[dict[str, Any]] = []
-    broken: list[str] = []
-    missing: dict[str, list[str]] = {}
+    broken: dict[int, str] = {}
+    missing: dict[int, str] = {}
     for file in map(Path, files):
         for row in read_rows(file):
             try:
                 validate_row(row, file.parent, taxonomy)
             except MissingMedia as error:
-                missing.setdefault(row["data_source"], []).append(f"{file}: {error}")
+                missing[len(rows)] = f"{file}: {error}"
             except RowError as error:
-                broken.append(f"{file}: {error}")
+                broken[len(rows)] = f"{file}: {error}"
             rows.append(row)
     if not rows:
         raise RowError(f"the row files hold no row: {', '.join(map(str, files))}")
+    return rows, broken, missing
+
+
+def _refuse(broken: dict[int, str], rows: list[dict[str, Any]]) -> None:
     if broken:
-        raise RowError(f"{len(broken)} of {len(rows)} rows are broken:\n" + _listing(broken))
-    _judge_missing(missing, Counter(row["data_source"] for row in rows))
-    return rows
+        raise RowError(f"{len(broken)} of {len(rows)} rows are broken:\n" + _listing(list(broken.values())))
 
 
-def _judge_missing(missing: dict[str, list[str]], sizes: Counter) -> None:
-    for task, errors in missing.items():
-        message = f"{len(errors)} of {sizes[task]} rows of {task} lack their media"
-        if len(errors) > MISSING_TOLERANCE * sizes[task]:
-            raise MissingMedia(f"{message}; was the media folder moved without the row files?\n{_listing(errors)}")
-        logger.warning("%s; they will be skipped:\n%s", message, _listing(errors))
+def _judge(found: dict[int, str], rows: list[dict[str, Any]], kind: type[RowError], what: str, mend: str) -> None:
+    """Refuse what many rows of a task have, tell what a few have."""
+    sizes = Counter(row["data_source"] for row in rows)
+    by_task: dict[str, list[str]] = {}
+    for index, reason in found.items():
+        by_task.setdefault(rows[index]["data_source"], []).append(reason)
+    for task, reasons in by_task.items():
+        message = f"{len(reasons)} of {sizes[task]} rows of {task} {what}"
+        if len(reasons) > TOLERANCE * sizes[task]:
+            raise kind(f"{message}; {mend}\n{_listing(reasons)}")
+        logger.warning("%s; they will be skipped:\n%s", message, _listing(reasons))
+
+
+def _is_saved_dataset(path: Path) -> bool:
+    return (path / "dataset_info.json").is_file()
 
 
 def _listing(errors: list[str], most: int = 5) -> str:

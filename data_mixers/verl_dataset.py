@@ -18,12 +18,13 @@ import pyarrow as pa
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from ..schema import TASKS, Taxonomy
-from .media import decode_error
+from .media import probe
 from .memo import Memo
-from .mixture import Mixture
+from .mixture import Mixture, permutation
+from .prompt_length import prompt_builder, prompt_tokens
 from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, resolve_media
 from .skipped import SkippedRows
-from .sources import load_rows, row_files
+from .sources import examine_rows, row_files
 
 # qwen-vl-utils reads this once, at import: the same frames in every process, whatever other decoders are installed.
 os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
@@ -49,12 +50,12 @@ class MixtureDataset(RLHFDataset):
             seed: key of the shuffles.
             length: prompts in the whole run, at least steps x train_batch_size; prompts prefetched beyond the last step
                 count too.
-            skipped_rows: folder for `skipped_rows.jsonl`, the list of rows whose media did not decode; null only logs.
+            skipped_rows: folder for `skipped_rows.jsonl`, the list of rows that could not be used; null only logs.
             taxonomy: path of the taxonomy that the ground truths use, as in `reward.reward_kwargs`; null for ours.
         max_samples: of validation files, use this many rows, evenly over the tasks; -1 for all.
 
     Raises:
-        RowError: a row is broken, or too many media files are missing.
+        RowError: a row is of no task, or too many rows of a task are broken or lack their media.
         ValueError: a setting of `data` contradicts the stream.
     """
 
@@ -67,7 +68,9 @@ class MixtureDataset(RLHFDataset):
         super().__init__(row_files(data_files), tokenizer, config, processor, max_samples)
 
     def _read_files_and_tokenize(self) -> None:
-        rows = load_rows(self.data_files, Taxonomy.load(self.settings["taxonomy"]))
+        rows, self._broken = examine_rows(self.data_files, Taxonomy.load(self.settings["taxonomy"]))
+        self._errors: dict[int, str | None] = {}
+        self._builder = None
         self.dataframe = datasets.Dataset(pa.Table.from_pylist(rows, RL_SCHEMA))
         source = np.array([row["data_source"] for row in rows])
         self.rows_of = {task: np.flatnonzero(source == task) for task in TASKS if task in source}
@@ -92,29 +95,67 @@ class MixtureDataset(RLHFDataset):
             task = self.dataframe[int(index)]["data_source"]
             return super().__getitem__(self._usable(task, int(np.searchsorted(self.rows_of[task], index))))
         task, row, epoch = self.mixture.locate(position)
+        return self._item(task, row, position=position, epoch=epoch)
+
+    def refill(self, task: str, number: int) -> dict[str, Any]:
+        """A prompt in place of one that failed or taught nothing: same task, off the stream, so that no position moves.
+
+        Refills have shuffles of their own; `number` counts the refills of the task from 0. Same number, same prompt.
+        """
+        size = len(self.rows_of[task])
+        epoch, place = divmod(number, size)
+        row = int(permutation(f"{self.mixture.seed}/refill/{epoch}/{task}", size)[place])
+        return self._item(task, row, position=-1, epoch=epoch)
+
+    def _item(self, task: str, row: int, **about: int) -> dict[str, Any]:
         item = super().__getitem__(self._usable(task, row))
-        item["extra_info"].update(position=position, epoch=epoch)
+        item["extra_info"].update(about)
         return item
 
     def _usable(self, task: str, row: int) -> int:
-        """Index of the first row of the task, from `row` on and around, whose media decode."""
+        """Index of the first row of the task, from `row` on and around, that can be trained on."""
         of_task = self.rows_of[task]
         for step in range(len(of_task)):
             candidate = (row + step) % len(of_task)
             index = int(of_task[candidate])
-            error = self._media_error(index)
+            error = self._row_error(index)
             if error is None:
                 return index
             self.skipped.add((task, candidate), self.dataframe[index], error)
         raise RowError(
-            f"none of the {len(of_task)} rows of {task} has media that decode: {self.skipped.reasons(task)}. "
-            f"Restore the media or take the task's file out of data.train_files"
+            f"none of the {len(of_task)} rows of {task} can be used: {self.skipped.reasons(task)}. "
+            f"Mend them or take the task's file out of data.train_files"
         )
+
+    def _row_error(self, index: int) -> str | None:
+        """Why a row cannot be trained on; looked up once, so that a resumed run and this one agree."""
+        if index not in self._errors:
+            self._errors[index] = self._broken.get(index) or self._media_error(index) or self._length_error(index)
+        return self._errors[index]
 
     def _media_error(self, index: int) -> str | None:
         row = self.dataframe[index]
         local = ((item[kind], kind) for kind in MEDIA_OPTIONS for item in row[kind + "s"] if "://" not in item[kind])
-        return next(filter(None, (decode_error(path, kind) for path, kind in local)), None)
+        return next(filter(None, (probe(path, kind).error for path, kind in local)), None)
+
+    def _length_error(self, index: int) -> str | None:
+        """A multimodal prompt that is too long is an error in the rollout; one of text alone is cut there, if it may be."""
+        row = self.dataframe[index]
+        if self.truncation != "error" and not row["images"] and not row["videos"]:
+            return None
+        if self._builder is None:
+            self._builder = prompt_builder(self.tokenizer, self.processor, self.config)
+        messages = self._build_messages(row, key=self.prompt_key)
+        try:
+            tokens = prompt_tokens(messages, self._builder, self.image_patch_size, self.tool_schemas)
+        except ValueError as error:  # a clip too short for its fps, sides of 200 to 1: what the rollout would meet too
+            return f"its media cannot be prepared: {error}"
+        if tokens is None or tokens <= self.max_prompt_length:
+            return None
+        return (
+            f"its prompt has {tokens:,} tokens, more than data.max_prompt_length={self.max_prompt_length:,}; "
+            f"raise that, or lower the row's fps or pixels"
+        )
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:
         example.update(resolve_media(example, ""))

@@ -20,6 +20,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..data_mixers.sources import row_files
+
 Kind = Literal["grpo", "sft"]
 FOLDER = Path(__file__).resolve().parent
 ROWS = {"grpo": "rl", "sft": "sft"}
@@ -109,11 +111,13 @@ def check_inputs(kind: Kind, config: DictConfig) -> None:
     """
     _check_model(str(config.sv6d.model))
     rows = Path(config.sv6d.data) / ROWS[kind]
-    if not any(rows.glob("*.parquet")):
+    try:
+        row_files(rows)
+    except FileNotFoundError:
         raise RecipeError(
-            f"sv6d.data={config.sv6d.data}: there is no parquet file in {rows}. "
+            f"sv6d.data={config.sv6d.data}: there is no row file in {rows}. "
             f"Give a folder with {ROWS[kind]}/<task>.parquet; `sv6d data demo --out {config.sv6d.data}` makes one to try."
-        )
+        ) from None
 
 
 def check_gpus(config: DictConfig) -> None:

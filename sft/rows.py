@@ -5,17 +5,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ..data_mixers.rows import RowError
+from ..data_mixers.rows import RowError, read_rows
 from ..data_mixers.sources import load_rows, row_files
 
 Row = dict[str, Any]
 Files = str | Sequence[str]
-"""A folder of parquet files, a file, or a list of either."""
+"""A folder of row files, a file, or a list of either."""
 
 
 def count_rows(files: Files) -> int:
-    """The number of rows in files, from their footers."""
-    return sum(pq.read_metadata(file).num_rows for file in row_files(files))
+    """The number of rows in files; of parquet files, from their footers."""
+    return sum(
+        pq.read_metadata(file).num_rows if file.endswith(".parquet") else len(read_rows(file))
+        for file in row_files(files)
+    )
 
 
 def rows_by_task(files: Files) -> dict[str, list[Row]]:

@@ -3,7 +3,7 @@
 import av
 import pytest
 from PIL import Image
-from sv6d.data_mixers.media import decode_error
+from sv6d.data_mixers.media import Probe, probe
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def streamable(counting_video, tmp_path):
 
 
 def test_whole_media_are_fine(image, counting_video, streamable):
-    assert decode_error(str(image), "image") is None
-    assert decode_error(str(counting_video), "video") is None
-    assert decode_error(str(streamable), "video") is None
+    assert probe(str(image), "image") == Probe(None, 64, 64)
+    assert probe(str(counting_video), "video") == Probe(None, 64, 64, frames=50, fps=25.0)
+    assert probe(str(streamable), "video").error is None
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
@@ -38,7 +38,7 @@ def test_a_download_that_stopped_is_found(image, counting_video, streamable, kep
         whole = path.read_bytes()
         cut = path.with_name(f"cut_{path.name}")
         cut.write_bytes(whole[: int(len(whole) * kept)])
-        assert decode_error(str(cut), kind) is not None
+        assert probe(str(cut), kind).error is not None
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])
@@ -46,9 +46,9 @@ def test_a_download_that_stopped_is_found(image, counting_video, streamable, kep
 def test_what_is_no_media_is_found(tmp_path, kind, content):
     path = tmp_path / "file"
     path.write_bytes(content)
-    assert str(path) in decode_error(str(path), kind)
+    assert str(path) in probe(str(path), kind).error
 
 
 def test_a_file_that_is_not_there_is_found(tmp_path):
-    assert "No such file" in decode_error(str(tmp_path / "none.mp4"), "video")
-    assert "No such file" in decode_error(str(tmp_path / "none.png"), "image")
+    assert "No such file" in probe(str(tmp_path / "none.mp4"), "video").error
+    assert "No such file" in probe(str(tmp_path / "none.png"), "image").error

@@ -1,21 +1,21 @@
-"""verl's dataset on the mixture: the stream, its exact resumption, stand-ins for broken media, shared decoding."""
+"""verl's dataset on the mixture: the stream, its exact resumption, stand-ins for bad rows, refills, shared decoding."""
 
 import asyncio
 import json
 import logging
+from collections import Counter
 
 import pytest
 from omegaconf import OmegaConf
 from sv6d.data_mixers import Mixture, MixtureMismatch, verl_dataset
-from sv6d.data_mixers.media import decode_error
+from sv6d.data_mixers.media import probe
 from sv6d.data_mixers.memo import Memo
-from sv6d.data_mixers.rows import RowError
+from sv6d.data_mixers.prompt_length import prompt_builder, prompt_tokens
+from sv6d.data_mixers.rows import RowError, read_rows, write_rows
 from sv6d.data_mixers.verl_dataset import MixtureDataset
 from torch.utils.data import SequentialSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
-
-PROCESSOR = object()  # verl asks only that there be one
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def config(data):
             "train_files": str(data / "rl"),
             "val_files": str(data / "heldout"),
             "shuffle": False,
+            "max_prompt_length": 4_096,  # the tests' tokens are single bytes
             "custom_cls": custom,
             "mixture": {"length": 24, "seed": 3, "skipped_rows": str(data / "out")},
         }
@@ -33,8 +34,16 @@ def config(data):
 
 
 @pytest.fixture
-def dataset(config):
-    return MixtureDataset(config.train_files, None, config, PROCESSOR)
+def build(config, processor):
+    """A fresh dataset with the settings of `config`, as verl builds it."""
+    return lambda files=None, **options: MixtureDataset(
+        files or config.train_files, processor.tokenizer, config, processor, **options
+    )
+
+
+@pytest.fixture
+def dataset(build):
+    return build()
 
 
 def name(item):
@@ -69,20 +78,20 @@ def test_an_item_is_what_verls_agent_loop_takes(dataset, data):
     assert videos[0]["reward_model"]["style"] == "rule"
 
 
-def test_weights_come_from_the_settings(config):
+def test_weights_come_from_the_settings(build, config):
     config.mixture.weights = {"subject": 3, "ocr_regular": 1}
-    dataset = MixtureDataset(config.train_files, None, config, PROCESSOR)
+    dataset = build()
     assert [dataset[i]["data_source"] for i in range(8)].count("subject") == 6
 
 
-def test_validation_files_come_in_their_order(config):
-    dataset = MixtureDataset(config.val_files, None, config, PROCESSOR)
+def test_validation_files_come_in_their_order(build, config):
+    dataset = build(config.val_files)
     assert [name(dataset[i]) for i in range(len(dataset))] == [("ocr_regular", "held"), ("subject", "held")]
 
 
-def test_fewer_validation_rows_are_taken_evenly_over_the_tasks(config):
+def test_fewer_validation_rows_are_taken_evenly_over_the_tasks(build, config):
     config.train_files = "elsewhere"
-    dataset = MixtureDataset(config.val_files.replace("heldout", "rl"), None, config, PROCESSOR, max_samples=2)
+    dataset = build(config.val_files.replace("heldout", "rl"), max_samples=2)
     assert [name(dataset[i]) for i in range(len(dataset))] == [("ocr_regular", "a"), ("subject", "a")]
 
 
@@ -96,16 +105,16 @@ def test_fewer_validation_rows_are_taken_evenly_over_the_tasks(config):
         ({"val_files": None}, "held-out"),
     ],
 )
-def test_settings_that_contradict_the_stream_are_refused(config, change, error):
+def test_settings_that_contradict_the_stream_are_refused(build, config, change, error):
     for key, value in change.items():
         config[key] = config.train_files if key == "val_files" else value
     with pytest.raises(ValueError, match=error):
-        MixtureDataset(config.train_files, None, config, PROCESSOR)
+        build()
 
 
-def test_a_limit_on_the_stream_is_refused(config):
+def test_a_limit_on_the_stream_is_refused(build):
     with pytest.raises(ValueError, match="train_max_samples is 5"):
-        MixtureDataset(config.train_files, None, config, PROCESSOR, max_samples=5)
+        build(max_samples=5)
 
 
 # Resumption
@@ -127,12 +136,12 @@ def stream(loader):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_run_sees_what_the_uninterrupted_run_would(config, dataset, workers):
+def test_a_resumed_run_sees_what_the_uninterrupted_run_would(build, dataset, workers):
     whole = stream(loader(dataset, workers))
     assert len(whole) == 24
 
     def resumed(state, take):
-        again = loader(MixtureDataset(config.train_files, None, config, PROCESSOR), workers)
+        again = loader(build(), workers)
         again.load_state_dict(state)
         batches = iter(again)
         seen = [next(batches) for _ in range(take)]
@@ -148,17 +157,17 @@ def test_a_resumed_run_sees_what_the_uninterrupted_run_would(config, dataset, wo
     assert seen == whole[13:]
 
 
-def test_a_longer_run_goes_on_with_the_same_stream(config, dataset):
+def test_a_longer_run_goes_on_with_the_same_stream(build, config, dataset):
     shorter = stream(loader(dataset, 0))
     config.mixture.length = 40
-    assert stream(loader(MixtureDataset(config.train_files, None, config, PROCESSOR), 0))[:24] == shorter
+    assert stream(loader(build(), 0))[:24] == shorter
 
 
-def test_the_checkpoint_of_another_mixture_is_refused(config, dataset):
+def test_the_checkpoint_of_another_mixture_is_refused(build, config, dataset):
     first = loader(dataset, 0)
     next(iter(first))
     config.mixture.seed = 4
-    again = loader(MixtureDataset(config.train_files, None, config, PROCESSOR), 0)
+    again = loader(build(), 0)
     again.load_state_dict(first.state_dict())
     with pytest.raises(MixtureMismatch, match=r"seed \(saved 3, now 4\)"):
         next(iter(again))
@@ -170,22 +179,23 @@ def test_the_dataset_itself_never_changes(dataset):
     assert dataset.state_dict() == before
 
 
-# Broken media
+# Bad rows
 
 
 @pytest.fixture
 def spoil(data):
     def spoil(file):
         (data / "media" / file).write_bytes(b"no media")
-        decode_error.cache_clear()
+        probe.cache_clear()
 
     yield spoil
-    decode_error.cache_clear()
+    probe.cache_clear()
 
 
-def test_the_next_row_of_the_task_stands_in(data, dataset, spoil, caplog):
+def test_the_next_row_of_the_task_stands_in(data, build, dataset, spoil, caplog):
     healthy = [name(dataset[position]) for position in range(24)]
     spoil("b.mp4")
+    dataset = build()
     with caplog.at_level(logging.WARNING):
         seen = [name(dataset[position]) for position in range(24)]
     assert seen == [("subject", "c") if row == ("subject", "b") else row for row in healthy]
@@ -209,8 +219,96 @@ def test_the_stand_in_wraps_around(dataset, spoil):
 def test_a_task_without_any_decodable_row_stops_the_run(dataset, spoil):
     spoil("a.png")
     spoil("b.png")
-    with pytest.raises(RowError, match="none of the 2 rows of ocr_regular has media that decode"):
+    with pytest.raises(RowError, match="none of the 2 rows of ocr_regular can be used: row 1: Unid"):
         [dataset[position] for position in range(2)]
+
+
+def rewrite(path, change):
+    rows = read_rows(path)
+    change(rows)
+    write_rows(rows, path)
+    return rows
+
+
+def test_an_overlong_prompt_is_replaced(data, config, build, processor):
+    """Row b is given more frames than the others: its prompt has `longest` tokens, and the limit is one less."""
+    rewrite(data / "rl" / "subject.parquet", lambda rows: rows[1]["videos"][0].update(fps=25.0))
+    messages = next(item for item in map(build().__getitem__, range(24)) if name(item) == ("subject", "b"))[
+        "raw_prompt"
+    ]
+    longest = prompt_tokens(messages, prompt_builder(processor.tokenizer, processor, {}), 16)
+    config.max_prompt_length = longest
+    assert ("subject", "b") in {name(dataset[position]) for dataset in [build()] for position in range(24)}
+    config.max_prompt_length = longest - 1
+    dataset = build()
+    assert {name(dataset[position]) for position in range(24)} == {
+        *[("subject", "a"), ("subject", "c"), ("ocr_regular", "a"), ("ocr_regular", "b")]
+    }
+    [line] = map(json.loads, (data / "out" / "skipped_rows.jsonl").read_text().splitlines())
+    assert line["error"].startswith(
+        f"its prompt has {longest:,} tokens, more than data.max_prompt_length={longest - 1:,}"
+    )
+
+
+def test_an_overlong_prompt_of_text_alone_is_cut_only_where_it_may_be(data, config, build):
+    """verl's rollout cuts text from the left and never cuts a prompt with media."""
+
+    def strip(rows):
+        for row in rows:
+            row.update(images=[], prompt=[{"role": "user", "content": "x" * 5_000}])
+
+    rewrite(data / "rl" / "ocr_regular.parquet", strip)
+    config.truncation = "left"
+    assert {build()[position]["data_source"] for position in range(2)} == {"subject", "ocr_regular"}
+    config.truncation = "error"
+    dataset = build()
+    with pytest.raises(RowError, match=r"none of the 2 rows of ocr_regular.*5,0\d\d tokens"):
+        [dataset[position] for position in range(2)]
+
+
+def test_a_broken_ground_truth_is_replaced(data, config, build):
+    """One row in twelve: told at the start, and skipped when its turn comes."""
+
+    def spoil(rows):
+        rows[:] = [{**row, "extra_info": {**row["extra_info"], "id": str(i)}} for i, row in enumerate(rows * 4)]
+        rows[1]["reward_model"] = {"style": "rule", "ground_truth": "soon"}
+
+    rewrite(data / "rl" / "subject.parquet", spoil)
+    dataset = build()
+    seen = [name(dataset[position])[1] for position in range(24) if dataset[position]["data_source"] == "subject"]
+    assert Counter(seen) == Counter([*"0234567892", "10", "11"])  # an epoch is twelve draws
+    [line] = map(json.loads, (data / "out" / "skipped_rows.jsonl").read_text().splitlines())
+    assert "row 1 (subject, id '1'): reward_model.ground_truth" in line["error"]
+
+
+def test_a_resumed_run_replaces_the_same_rows_by_the_same_rows(build, dataset, spoil):
+    spoil("b.mp4")
+    whole = stream(loader(dataset, 0))
+    first = loader(build(), 0)
+    batches = iter(first)
+    for _ in range(7):
+        next(batches)
+    again = loader(build(), 0)
+    again.load_state_dict(first.state_dict())
+    assert stream(again) == whole[7:]
+
+
+# Refills
+
+
+def test_a_refill_is_another_row_of_the_task(build, dataset):
+    """Every three refills visit the three rows once, in an order that is not the stream's; the same number, the same row."""
+    names = [name(dataset.refill("subject", number)) for number in range(12)]
+    assert all(set(names[i : i + 3]) == {("subject", row) for row in "abc"} for i in range(0, 12, 3))
+    assert [name(build().refill("subject", number)) for number in reversed(range(12))] == names[::-1]
+    stream = [name(item) for item in map(dataset.__getitem__, range(24)) if item["data_source"] == "subject"]
+    assert names != stream
+    assert dataset.refill("subject", 4)["extra_info"]["position"] == -1
+
+
+def test_a_refill_is_a_row_that_can_be_used(dataset, spoil):
+    spoil("b.mp4")
+    assert {name(dataset.refill("subject", number)) for number in range(6)} == {("subject", "a"), ("subject", "c")}
 
 
 # Shared decoding

@@ -1,12 +1,14 @@
-"""Row files on their way into training: broken rows stop the run with their place, a few missing media do not."""
+"""Row files on their way into training: which formats there are, and which rows stop a run and which are skipped."""
 
+import json
 import logging
 from pathlib import Path
 
+import datasets
 import pytest
 import sv6d.schema
 from sv6d.data_mixers.rows import MissingMedia, RowError, read_rows, write_rows
-from sv6d.data_mixers.sources import load_rows, row_files
+from sv6d.data_mixers.sources import examine_rows, load_rows, row_files
 from sv6d.schema import Taxonomy
 
 
@@ -20,7 +22,7 @@ def test_a_folder_stands_for_its_files(data):
 def test_files_that_are_not_there_are_named(data):
     with pytest.raises(FileNotFoundError, match=r"none\.parquet does not exist"):
         row_files(str(data / "none.parquet"))
-    with pytest.raises(FileNotFoundError, match=r"media holds no \.parquet file"):
+    with pytest.raises(FileNotFoundError, match=r"media holds no \.parquet or \.jsonl file and no saved dataset"):
         row_files(str(data / "media"))
 
 
@@ -35,13 +37,75 @@ def test_files_without_rows_are_named(tmp_path):
         load_rows([write_rows([], tmp_path / "empty.parquet")])
 
 
-def test_broken_rows_are_listed_with_file_and_row(data):
-    path = data / "rl" / "subject.parquet"
+@pytest.mark.parametrize("kind", ["jsonl", "saved"])
+def test_a_row_file_may_have_another_format(data, kind):
+    """The same rows, relative media paths included, as lines of JSON or as a folder that `datasets` saved."""
+    parquet = data / "rl" / "subject.parquet"
+    expected, stored = read_rows(parquet), datasets.Dataset.from_parquet(str(parquet), cache_dir=str(data / "cache"))
+    if kind == "saved":
+        other = data / "rl" / "subject"
+        stored.save_to_disk(str(other))
+    else:
+        other = data / "rl" / "subject.jsonl"
+        other.write_text("".join(json.dumps(row) + "\n" for row in stored))
+    assert read_rows(other) == expected
+    parquet.unlink()
+    assert row_files(data / "rl") == sorted([str(data / "rl" / "ocr_regular.parquet"), str(other)])
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    path = tmp_path / "subject.jsonl"
+    path.write_text('{"data_source": "subject"}\n\n{"data_sou\n')
+    with pytest.raises(RowError, match=r"subject\.jsonl, line 3: is not JSON"):
+        read_rows(path)
+    path.write_text('{"data_source": ["subject"]}\n')
+    with pytest.raises(RowError, match=r"subject\.jsonl: a row does not have the row format's columns"):
+        read_rows(path)
+
+
+def test_a_folder_that_is_no_saved_dataset_is_named(tmp_path):
+    with pytest.raises(RowError, match=r"has no dataset_info\.json"):
+        read_rows(tmp_path)
+
+
+def spoil(path, row, truth="soon"):
     rows = read_rows(path)
-    rows[1]["reward_model"]["ground_truth"] = "soon"
+    rows[row]["reward_model"]["ground_truth"] = truth
     write_rows(rows, path)
+
+
+def test_broken_rows_are_listed_with_file_and_row(data):
+    spoil(data / "rl" / "subject.parquet", 1)
     with pytest.raises(RowError, match=r"1 of 5 rows are broken:\n.*subject\.parquet: row 1 \(subject, id 'b'\)"):
         load_rows(row_files(data / "rl"))
+
+
+def test_a_few_broken_rows_are_told_and_left_to_be_skipped(data, caplog):
+    path = data / "rl" / "subject.parquet"
+    rows = read_rows(path)
+    write_rows(rows * 4, path)
+    spoil(path, 7)
+    with caplog.at_level(logging.WARNING):
+        loaded = examine_rows(row_files(data / "rl"))
+    assert len(loaded.rows) == 2 + 12
+    assert list(loaded.broken) == [2 + 7]  # the files come in name order: two rows of ocr_regular first
+    assert "subject.parquet: row 1 (subject, id 'b'): reward_model.ground_truth" in loaded.broken[9]
+    assert "1 of 12 rows of subject are broken" in caplog.text
+
+
+def test_many_broken_rows_stop_the_run(data):
+    spoil(data / "rl" / "subject.parquet", 1)
+    with pytest.raises(RowError, match=r"1 of 3 rows of subject are broken; mend or remove them\n.*id 'b'"):
+        examine_rows(row_files(data / "rl"))
+
+
+def test_a_row_of_no_task_stops_the_run(data):
+    path = data / "rl" / "subject.parquet"
+    rows = read_rows(path) * 4
+    rows[3] = {**rows[3], "data_source": "subjekt"}
+    write_rows(rows, path)
+    with pytest.raises(RowError, match=r"1 of 12 rows are broken:\n.*data_source 'subjekt' is no task"):
+        examine_rows([path])
 
 
 def test_a_lost_media_folder_is_one_error(data):

@@ -10,33 +10,10 @@ from sv6d.data_mixers import verl_dataset
 from sv6d.data_mixers.memo import Memo
 from sv6d.data_mixers.rows import Example, to_rl_row
 from sv6d.data_mixers.verl_dataset import MixtureDataset, share_processor_output
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
-SPECIAL = ["<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>", "<|endoftext|>"]
 PIXELS = {"min_pixels": 32 * 32, "max_pixels": 64 * 64, "total_pixels": 64 * 64 * 64}
-
-
-@pytest.fixture(scope="module")
-def processor():
-    """Qwen3-VL's own processor around a tokenizer of single bytes."""
-    alphabet = {token: i for i, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<|endoftext|>",
-        extra_special_tokens=dict(zip("abcd", SPECIAL, strict=False)),
-    )
-    size = {"shortest_edge": 32 * 32, "longest_edge": 64 * 64 * 64}
-    return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(patch_size=16, merge_size=2, min_pixels=32 * 32, max_pixels=64 * 64),
-        tokenizer=fast,
-        video_processor=Qwen3VLVideoProcessor(size=size),
-    )
 
 
 def decode(path, **options):

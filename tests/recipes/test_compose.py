@@ -109,5 +109,5 @@ def test_missing_rows_are_named_with_the_command_that_makes_some(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     message = error_of(check_inputs, "sft", folders(tmp_path))
-    assert f"there is no parquet file in {tmp_path / 'data' / 'sft'}" in message
+    assert f"there is no row file in {tmp_path / 'data' / 'sft'}" in message
     assert f"sv6d data demo --out {tmp_path / 'data'}" in message

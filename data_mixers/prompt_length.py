@@ -1,0 +1,91 @@
+"""How many tokens a prompt will have in the rollout, known before anything is decoded.
+
+verl refuses a multimodal prompt that is longer than `data.max_prompt_length` in the rollout, where it costs a group. The
+model's own processor tells the length exactly and in milliseconds when it is given media without content (torch's `meta`
+device): it goes through the same resizing and the same placeholders, and touches no pixel.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from qwen_vl_utils import vision_process as qwen
+from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
+
+from .media import Probe, probe
+
+
+def prompt_builder(tokenizer, processor, config):
+    """The object with which verl's agent loop writes a prompt (`data.apply_chat_template_kwargs`, `mm_processor_kwargs`)."""
+    return create_continuous_token_builder(
+        tokenizer,
+        hf_model_type=getattr(getattr(processor, "config", None), "model_type", None),
+        chat_template_kwargs=config.get("apply_chat_template_kwargs", {}),
+        mm_processor_kwargs=config.get("mm_processor_kwargs", {}),
+        processor=processor,
+    )
+
+
+def prompt_tokens(messages: list[dict[str, Any]], builder, patch: int, tools: list[dict] | None = None) -> int | None:
+    """The number of tokens of a prompt, media expanded; None when a medium is no local file.
+
+    Args:
+        messages: as verl's dataset gives them (`raw_prompt`), media as parts with qwen-vl-utils' options.
+        builder: of `prompt_builder`.
+        patch: edge of a patch in pixels, as verl gives it to qwen-vl-utils.
+        tools: the tools' schemas, where the agent loop has some.
+    """
+    parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
+    media = [(part, kind) for part in parts for kind in ("image", "video") if kind in part]
+    if not all(isinstance(part[kind], str) and "://" not in part[kind] for part, kind in media):
+        return None
+    images = [hollow_image(part, probe(part[kind], kind), patch) for part, kind in media if kind == "image"]
+    videos = [hollow_video(part, probe(part[kind], kind), patch) for part, kind in media if kind == "video"]
+    return len(builder.build_initial_tokens(messages, tools=tools, images=images or None, videos=videos or None))
+
+
+def hollow_image(part: Mapping[str, Any], found: Probe, patch: int) -> torch.Tensor:
+    """An image of the size that qwen-vl-utils' `fetch_image` would give, without content: uint8 (3, height, width)."""
+    size = _fixed_size(part, patch) or qwen.smart_resize(
+        found.height,
+        found.width,
+        factor=_factor(patch),
+        min_pixels=part.get("min_pixels", qwen.IMAGE_MIN_TOKEN_NUM * _factor(patch) ** 2),
+        max_pixels=part.get("max_pixels", qwen.IMAGE_MAX_TOKEN_NUM * _factor(patch) ** 2),
+    )
+    return torch.empty(3, *size, dtype=torch.uint8, device="meta")
+
+
+def hollow_video(part: Mapping[str, Any], found: Probe, patch: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Frames as `fetch_video` would give them, without content, float32 (frames, 3, height, width), and their metadata."""
+    first, last, total = qwen.calculate_video_frame_range(part, found.frames, found.fps)
+    frames = qwen.smart_nframes(part, total_frames=total, video_fps=found.fps)
+    size = _fixed_size(part, patch) or qwen.smart_resize(
+        found.height, found.width, factor=_factor(patch), **_pixel_bounds(part, frames, patch)
+    )
+    metadata = {
+        "fps": found.fps,
+        "frames_indices": torch.linspace(first, last, frames).round().long().tolist(),
+        "total_num_frames": total,
+        "video_backend": "decord",
+    }
+    return torch.empty(frames, 3, *size, device="meta"), metadata
+
+
+def _pixel_bounds(part: Mapping[str, Any], frames: int, patch: int) -> dict[str, float]:
+    """Of one frame, as `fetch_video` computes them."""
+    token = _factor(patch) ** 2
+    least = part.get("min_pixels", qwen.VIDEO_MIN_TOKEN_NUM * token)
+    together = part.get("total_pixels", qwen.MODEL_SEQ_LEN * token * 0.9)
+    most = max(min(qwen.VIDEO_MAX_TOKEN_NUM * token, together / frames * qwen.FRAME_FACTOR), int(least * 1.05))
+    return {"min_pixels": least, "max_pixels": min(part.get("max_pixels", most), most)}
+
+
+def _fixed_size(part: Mapping[str, Any], patch: int) -> tuple[int, int] | None:
+    if "resized_height" in part and "resized_width" in part:
+        return qwen.smart_resize(part["resized_height"], part["resized_width"], factor=_factor(patch))
+    return None
+
+
+def _factor(patch: int) -> int:
+    return patch * qwen.SPATIAL_MERGE_SIZE

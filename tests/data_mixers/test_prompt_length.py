@@ -1,0 +1,89 @@
+"""A prompt's length as it is told without decoding equals that of the prompt which the rollout writes after decoding."""
+
+import asyncio
+
+import pytest
+import torch
+from PIL import Image
+from sv6d.data_mixers.media import probe
+from sv6d.data_mixers.prompt_length import hollow_video, prompt_builder, prompt_tokens
+from sv6d.data_mixers.verl_dataset import MixtureDataset
+
+PIXELS = {"min_pixels": 32 * 32, "max_pixels": 64 * 64, "total_pixels": 64 * 64 * 64}
+
+
+@pytest.fixture(scope="module")
+def builder(processor):
+    return prompt_builder(processor.tokenizer, processor, {})
+
+
+@pytest.fixture(scope="module")
+def wide_video(tmp_path_factory, write_counting_video):
+    """31 frames at 12 a second, 96 x 50 pixels: nothing divides evenly."""
+    return write_counting_video(tmp_path_factory.mktemp("wide") / "wide.mp4", frames=31, fps=12, size=(96, 50))
+
+
+def both_lengths(builder, *media):
+    """Told without decoding, and counted after it as the agent loop does."""
+    messages = [{"role": "user", "content": [*media, {"type": "text", "text": "What happens?"}]}]
+    images, videos, _ = asyncio.run(MixtureDataset.process_multi_modal_info(messages, 16, {}))
+    return prompt_tokens(messages, builder, 16), len(
+        builder.build_initial_tokens(messages, images=images, videos=videos)
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fps": 2.0, **PIXELS},
+        {"fps": 25.0, **PIXELS},
+        {"fps": 3.7, **PIXELS, "max_frames": 6},
+        {"nframes": 8, **PIXELS},
+        {"fps": 4.0, "video_start": 0.5, "video_end": 1.6, **PIXELS},
+        {"fps": 4.0, **PIXELS, "total_pixels": 16 * 32 * 32},
+        {"fps": 4.0, "resized_height": 96, "resized_width": 32},
+        {"fps": 1.0},
+    ],
+)
+def test_the_length_of_a_video_prompt(builder, counting_video, wide_video, options):
+    for path in (counting_video, wide_video):
+        told, counted = both_lengths(builder, {"type": "video", "video": str(path), **options})
+        assert told == counted
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"min_pixels": 1024, "max_pixels": 4096}, {"resized_height": 64, "resized_width": 64}]
+)
+def test_the_length_of_an_image_prompt(builder, tmp_path, options):
+    path = tmp_path / "image.png"
+    Image.new("RGB", (150, 40)).save(path)
+    told, counted = both_lengths(builder, {"type": "image", "image": str(path), **options})
+    assert told == counted
+
+
+def test_the_length_of_a_prompt_with_several_media(builder, counting_video, tmp_path):
+    path = tmp_path / "image.png"
+    Image.new("RGB", (64, 64)).save(path)
+    video = {"type": "video", "video": str(counting_video), "fps": 2.0, **PIXELS}
+    told, counted = both_lengths(builder, video, {"type": "image", "image": str(path)}, video)
+    assert told == counted
+
+
+def test_the_length_of_a_prompt_of_text(builder):
+    told, counted = both_lengths(builder)
+    assert told == counted == 30  # one a byte: "user: What happens?" and "assistant: "
+
+
+def test_media_elsewhere_have_no_known_length(builder):
+    part = {"type": "video", "video": "https://host/a.mp4"}
+    assert prompt_tokens([{"role": "user", "content": [part]}], builder, 16) is None
+
+
+def test_nothing_is_held_of_a_long_video(counting_video):
+    """768 frames of 448 x 448 would be 1.8 GB; these have a shape and no memory."""
+    frames, metadata = hollow_video(
+        {"nframes": 768}, probe(str(counting_video), "video")._replace(frames=30_000, width=448, height=448), 16
+    )
+    assert frames.shape == (768, 3, 448, 448)
+    assert frames.device == torch.device("meta")
+    assert metadata["frames_indices"][-1] == 29_999
