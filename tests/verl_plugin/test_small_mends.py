@@ -1,4 +1,4 @@
-"""The mends of one line each: separate_async's log line, and three of the CPU: process group, offload, vLLM's weights."""
+"""The mends of one line each: separate_async's log line, engines beside TRL, and three of the CPU: process group, offload, vLLM's weights."""
 
 import colorsys
 import importlib
@@ -9,7 +9,13 @@ import types
 import pytest
 import torch
 import torch.distributed as dist
-from sv6d.verl_plugin.mends import gloo_process_group, separate_logger, unpinned_offload, vllm_cpu_weights
+from sv6d.verl_plugin.mends import (
+    gloo_process_group,
+    separate_logger,
+    trl_value_head,
+    unpinned_offload,
+    vllm_cpu_weights,
+)
 
 
 def test_separate_asyncs_log_line_no_longer_raises(caplog):
@@ -26,6 +32,19 @@ def test_separate_asyncs_mend_looks_for_the_keyword():
     module = importlib.import_module("verl.trainer.ppo.v1.trainer_separate_async")
     assert separate_logger.needed(module)
     assert not separate_logger.needed(colorsys)
+
+
+@pytest.mark.parametrize(("parts", "asked"), [((), True), (("trl.experimental.ppo",), False)])
+def test_an_engine_beside_trl_looks_for_a_class_only_where_trl_has_it(monkeypatch, parts, asked):
+    monkeypatch.setattr(trl_value_head, "find_spec", lambda name: name in parts or None)
+    module = types.SimpleNamespace(__name__="verl.patch", is_trl_available=lambda: True)
+    assert trl_value_head.needed(module) == asked
+    trl_value_head.apply(module)
+    assert not module.is_trl_available()
+
+
+def test_without_trl_nothing_is_mended():
+    assert not trl_value_head.needed(types.SimpleNamespace(is_trl_available=lambda: False))
 
 
 @pytest.fixture

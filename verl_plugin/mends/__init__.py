@@ -28,6 +28,7 @@ MENDS = (
     Mend("video_prompt", "Qwen3-VL clips reach vLLM as one placeholder", "verl", "verl.workers.rollout.utils"),
     Mend("vision_tower_once", "one vision tower call a micro-batch", "verl", "verl.models.transformers.qwen3_vl"),
     Mend("equal_length_positions", "batches of equally long samples", "verl", "verl.utils.tensordict_utils"),
+    Mend("trl_value_head", "engines beside TRL 1.x", "verl", "verl.models.transformers.monkey_patch"),
     Mend("separate_logger", "a log line of separate_async", "verl", "verl.trainer.ppo.v1.trainer_separate_async"),
     Mend("gloo_process_group", "process groups on a CPU", "verl", "verl.utils.distributed"),
     Mend("unpinned_offload", "reference policy on a CPU", "verl", "verl.workers.engine.fsdp.transformer_impl"),
