@@ -5,94 +5,126 @@ over those that it has.  A missing or out-of-vocabulary tag is at distance 1.  W
 one to one as cheaply as possible, unpaired tags cost 1, and the sum is divided by the size of the larger set.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from itertools import combinations
+from functools import cache, lru_cache
+from itertools import permutations
+from math import perm
 
 import numpy as np
+from msgspec import UNSET
 from scipy.optimize import linear_sum_assignment
 
 from ..schema import Taxonomy
-from ..schema.answer import Segment
+from ..schema.answer import Labels, Segment
+from ..schema.form import Said
 from ..schema.ground_truth import TrueSegment
 from ..schema.taxonomy import SubDimension
 
 
 class LabelTable:
-    """The label distances of one ground truth, ready to be looked up by predicted tags.
+    """The label distances of one ground truth, ready to be looked up by what an answer says.
 
-    For each annotated sub-dimension there is one row for each `state` of a prediction (no known tag, one tag, two tags):
-    the share of that sub-dimension times the state's distance from every true segment.  The distances of a predicted
-    segment are then the sum of one row a sub-dimension.
+    For each annotated sub-dimension there is one row for each state of what is said there (no known tag, one tag, two
+    tags): the share of that sub-dimension times the state's distance from every true segment.  The distances of a
+    predicted segment are then the sum of one row a sub-dimension.
     """
 
     def __init__(self, segments: Sequence[TrueSegment], taxonomy: Taxonomy, weights: Mapping[str, float]):
-        pairs = sorted({pair for segment in segments for pair in segment.labels})
-        self.dimensions = tuple(dict.fromkeys(dimension for dimension, _ in pairs))
+        annotated = {frozenset(segment.labels) for segment in segments}
+        self.pairs = tuple(sorted(frozenset().union(*annotated)))
+        """The (dimension, sub-dimension) pairs that the ground truth annotates anywhere: the columns of an answer."""
+        self.dimensions = tuple(dict.fromkeys(dimension for dimension, _ in self.pairs))
         """The dimensions that the ground truth annotates anywhere."""
-        self.common_dimensions = tuple(
-            d for d in self.dimensions if all(any(k == d for k, _ in segment.labels) for segment in segments)
-        )
+        self.common_dimensions = tuple(d for d in self.dimensions if all(d in dict(keys) for keys in annotated))
         """Those that every true segment annotates: the keys that each segment of an answer must hold."""
-        columns = []
-        blocks = [np.zeros((1, len(segments)))]  # row 0: a sub-dimension whose distances are added afterwards
-        for pair, shares in zip(pairs, _shares(segments, pairs, weights), strict=True):
-            columns.append(_Column(taxonomy, pair, segments, shares, first_row=sum(map(len, blocks))))
-            blocks.append(columns[-1].block)
-        self._rows = np.concatenate(blocks)
-        self._lookups = [(c.dimension, c.name, c.row_of, c) for c in columns]
+        self._shares = _shares(segments, self.pairs, weights)
+        self._states = [tag_states(taxonomy, pair) for pair in self.pairs]
+        self._true = [[states.true_ids(s.labels.get(states.pair, ())) for s in segments] for states in self._states]
+        self._first = np.cumsum([0, *(states.count for states in self._states)])
+        self._rows = np.empty((self._first[-1], len(segments)))
+        for i, states in enumerate(self._states):
+            away = np.array([state_distances(states.sub, ids) for ids in self._true[i]]).T
+            np.multiply(away, self._shares[i], out=self._rows[self._first[i] : self._first[i + 1]])
 
-    def distances(self, predicted: Sequence[Segment]) -> np.ndarray:
-        """Delta_label of eq. 6 in [0, 1]: (len(predicted), N_true)."""
-        rows, larger = [], []
-        for i, segment in enumerate(predicted):
-            labels = segment.labels or _NOTHING
-            for dimension, name, row_of, column in self._lookups:
-                tags = labels.get(dimension, _NOTHING).get(name, ())
-                row = row_of.get(tags) if tags.__class__ is str else column.row(tags)
-                if row is None:
-                    ids = column.ids([tags] if tags.__class__ is str else tags)
-                    row = column.row_of_ids(ids)
-                    if row is None:
-                        larger.append((i, column.distances(ids)))
-                        row = 0
-                rows.append(row)
-        index = np.array(rows, dtype=np.intp).reshape(len(predicted), len(self._lookups))
-        distances = self._rows[index].sum(axis=1)
-        for i, added in larger:
-            distances[i] += added
-        return np.clip(distances, 0.0, 1.0, out=distances)
+    def columns(self, segments: Sequence[Segment]) -> list[list[Said]]:
+        """What segments say in each of `pairs`."""
+        return [[_said(segment.labels, *pair) for segment in segments] for pair in self.pairs]
+
+    def states(self, columns: Sequence[Sequence[Said]]) -> np.ndarray:
+        """The state of everything that is said: (pairs, N_pred). Below 0 where it holds a tag that no dimension knows."""
+        looked_up = [list(map(s.__getitem__, column)) for s, column in zip(self._states, columns, strict=True)]
+        return np.array(looked_up, dtype=np.intp)
+
+    def distances(self, states: np.ndarray, columns: Sequence[Sequence[Said]]) -> np.ndarray:
+        """Delta_label of eq. 6 in [0, 1]: (N_pred, N_true)."""
+        states = np.where(states < 0, ~states, states)
+        distances = np.add.reduce(self._rows.take(states + self._first[:-1, None], axis=0), axis=0)
+        if not states.all():
+            self._add_large(distances, states, columns)
+        return np.minimum(distances, 1.0, out=distances)
+
+    def _add_large(self, distances: np.ndarray, states: np.ndarray, columns: Sequence[Sequence[Said]]) -> None:
+        """Add the distances of sets that have no row."""
+        for k in np.flatnonzero((states == LARGE).any(axis=1)):
+            places: dict[tuple[int, ...], list[int]] = {}
+            for i in np.flatnonzero(states[k] == LARGE):
+                places.setdefault(self._states[k].ids(columns[k][i]), []).append(i)
+            few = len(places) <= max(MAX_LARGE, 2 * len(set(self._true[k])))
+            for ids, rows in places.items():
+                away = set_distances(self._states[k].sub, ids, self._true[k]) if few else 1.0
+                distances[rows] += self._shares[k] * away
 
 
-class _Column:
-    """One annotated sub-dimension of a ground truth, and where its rows stand in the table."""
+LARGE = 0
+"""The state of a set that has no row: three and more tags, or two and some that are unknown."""
 
-    def __init__(self, taxonomy: Taxonomy, pair: tuple[str, str], segments, shares: np.ndarray, first_row: int):
-        self.dimension, self.name = pair
+NONE_KNOWN = 1
+"""The state of what holds no tag of the sub-dimension."""
+
+KNOWN = 2
+"""The least state of what names a known tag, or a known pair."""
+
+MAX_LARGE = 64
+"""Where an answer holds more different sets of three and more tags of a sub-dimension than this, and than twice those
+that are true, their distance is 1. It bounds the work."""
+
+MAX_PERMUTATIONS = 120
+"""Sets that pair in more ways than this are paired by the assignment solver, one by one."""
+
+MAX_REMEMBERED = 8192
+"""How many texts a sub-dimension remembers the state of."""
+
+
+class TagStates(dict[Said, int]):
+    """What is said in one sub-dimension -> its state; one pass of C over a column of an answer.
+
+    LARGE, NONE_KNOWN, then one for each tag, then one for each pair of tags; `~state` where a tag is no canonical tag of
+    any dimension (R_prof of eq. 10).
+    """
+
+    def __init__(self, taxonomy: Taxonomy, pair: tuple[str, str]):
+        super().__init__({UNSET: NONE_KNOWN, (): NONE_KNOWN})
+        self.pair = pair
         self.sub = taxonomy.sub_dimension(*pair)
-        self._true = [tuple(sorted(self.sub.labels.index(tag) for tag in s.labels.get(pair, ()))) for s in segments]
-        self._sizes = np.array([len(tags) for tags in self._true])
-        self.block = np.stack([state_distances(self.sub, tags) for tags in self._true], axis=1) * shares
-        """Share times distance of each state from every true segment: (states, N_true)."""
-        self.row_of = {tag: first_row + 1 + id for tag, id in self.sub.ids.items()}
-        self._first_row = first_row
-        self._pairs = _pair_states(len(self.sub.labels))
+        labels = len(self.sub.labels)
+        self.count = 2 + labels + labels * (labels - 1) // 2
         self._taxonomy = taxonomy
-        self._shares = shares
+        self._pairs = _pair_states(labels)
 
-    def row(self, tags: Sequence[str]) -> int | None:
-        """The row of one or two different tags that are written canonically; None for anything else."""
-        if len(tags) == 1:
-            return self.row_of.get(tags[0])
-        if len(tags) != 2:
-            return None
-        first, second = self.sub.ids.get(tags[0]), self.sub.ids.get(tags[1])
-        return None if first is None or second is None else self._row_of_pair(first, second)
+    def __missing__(self, said: str | tuple[str, ...]) -> int:
+        tags = (said,) if said.__class__ is str else said
+        if not all(map(self._taxonomy.is_canonical, tags)):
+            return ~self._state(self.ids(said))
+        state = self._state(self.ids(said))
+        if len(tags) <= 2 and len(self) < MAX_REMEMBERED:
+            self[said] = state
+        return state
 
-    def ids(self, tags: Sequence[str]) -> tuple[int, ...]:
+    def ids(self, said: str | tuple[str, ...]) -> tuple[int, ...]:
         """Tag ids without repeats, in order; different tags out of vocabulary stand as -1, -2, ..."""
         known, unknown = set(), set()
-        for tag in dict.fromkeys(tags):
+        for tag in (said,) if said.__class__ is str else said:
             found = self._taxonomy.tag_id(self.sub, tag)
             if found >= 0:
                 known.add(found)
@@ -100,32 +132,27 @@ class _Column:
                 unknown.add(tag)
         return (*range(-len(unknown), 0), *sorted(known))
 
-    def row_of_ids(self, ids: tuple[int, ...]) -> int | None:
-        """The row of a set of ids with at most two known tags and no others; None where there is none."""
+    def true_ids(self, tags: Sequence[str]) -> tuple[int, ...]:
+        """Ids of canonical tags, in order."""
+        return tuple(sorted(map(self.sub.labels.index, tags)))
+
+    def _state(self, ids: tuple[int, ...]) -> int:
         if not ids or ids[-1] < 0:
-            return self._first_row
+            return NONE_KNOWN
         if len(ids) == 1:
-            return self._first_row + 1 + ids[0]
-        return self._row_of_pair(*ids) if len(ids) == 2 and ids[0] >= 0 else None
+            return 2 + ids[0]
+        return self._pairs[ids[0]][ids[1]] if len(ids) == 2 and ids[0] >= 0 else LARGE
 
-    def distances(self, ids: tuple[int, ...]) -> np.ndarray:
-        """Share times distance of a set of ids that has no row from every true segment: (N_true,).
 
-        A tag's or pair's own distance tells what its pairing costs; each further tag of the larger set costs 1.
-        """
-        size, known = len(ids), [id for id in ids if id >= 0]
-        if len(known) == 1:
-            one = self.block[1 + known[0]]
-            unpaired = size - self._sizes
-            return np.where(unpaired <= 0, one, (self._sizes * one + unpaired * self._shares) / size)
-        pairs = [self._pairs[a][b] for a, b in combinations(known, 2)]
-        apart = (2 * self.block[pairs].min(axis=0) + (size - 2) * self._shares) / size
-        for j in np.flatnonzero(self._sizes > 2):
-            apart[j] = set_distance(self.sub, ids, self._true[j]) * self._shares[j]
-        return apart
+@lru_cache(maxsize=1024)
+def tag_states(taxonomy: Taxonomy, pair: tuple[str, str]) -> TagStates:
+    """The states of one sub-dimension, shared by all ground truths of a taxonomy."""
+    return TagStates(taxonomy, pair)
 
-    def _row_of_pair(self, first: int, second: int) -> int | None:
-        return None if first == second else self._first_row + self._pairs[first][second]
+
+def _said(labels: Labels, dimension: str, sub: str) -> Said:
+    said = labels.get(dimension, _NOTHING).get(sub, ())
+    return said if said.__class__ is str else tuple(said)
 
 
 def set_distance(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int, ...]) -> float:
@@ -141,6 +168,30 @@ def set_distance(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int,
     return (_pairing_cost(sub, known, true) + (larger - paired)) / larger
 
 
+def set_distances(sub: SubDimension, predicted: tuple[int, ...], true: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """`set_distance` of one predicted set from many true ones at once: (len(true),)."""
+    known = [tag for tag in predicted if tag >= 0]
+    distances = np.zeros(len(true))
+    for size in {len(tags) for tags in true} - {0}:
+        places = [j for j, tags in enumerate(true) if len(tags) == size]
+        smaller, larger = sorted((len(known), size))
+        if perm(larger, smaller) > MAX_PERMUTATIONS:
+            distances[places] = [set_distance(sub, predicted, true[j]) for j in places]
+            continue
+        cost = sub.distances[known][:, [true[j] for j in places]]  # (known, places, size)
+        cost = np.moveaxis(cost, 1, 2) if len(known) >= size else cost.transpose(2, 0, 1)  # (larger, smaller, places)
+        paired = cost[_permutations(larger, smaller), range(smaller)].sum(axis=1).min(axis=0)
+        most = max(len(predicted), size)
+        distances[places] = (paired + (most - smaller)) / most
+    return distances
+
+
+@cache
+def _permutations(larger: int, smaller: int) -> np.ndarray:
+    """Every way of giving each of the smaller set one of the larger: (ways, smaller); MAX_PERMUTATIONS at most."""
+    return np.array(list(permutations(range(larger), smaller)), dtype=np.intp).reshape(-1, smaller)
+
+
 @lru_cache(maxsize=65536)
 def _pairing_cost(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int, ...]) -> float:
     if not predicted:
@@ -151,10 +202,10 @@ def _pairing_cost(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int
 
 @lru_cache(maxsize=8192)
 def state_distances(sub: SubDimension, true: tuple[int, ...]) -> np.ndarray:
-    """`set_distance` from a true set for every state at once: no known tag, each tag, each pair of tags."""
+    """`set_distance` from a true set for every state of `TagStates`; 0 for LARGE, whose distances are added later."""
     labels = len(sub.labels)
     if not true:
-        return np.zeros(1 + labels + labels * (labels - 1) // 2)
+        return np.zeros(2 + labels + labels * (labels - 1) // 2)
     size = len(true)
     to_true = sub.distances[:, true]
     one = (to_true.min(axis=1) + (size - 1)) / size
@@ -165,14 +216,14 @@ def state_distances(sub: SubDimension, true: tuple[int, ...]) -> np.ndarray:
         both = to_true[first][:, :, None] + to_true[second][:, None, :]
         both[:, range(size), range(size)] = np.inf  # two tags never pair with the same one
         two = (both.min(axis=(1, 2)) + (size - 2)) / size
-    return np.concatenate([[1.0], one, two])
+    return np.concatenate([[0.0, 1.0], one, two])
 
 
 @lru_cache(maxsize=256)
 def _pair_states(labels: int) -> list[list[int]]:
-    """The state of each unordered pair of tags: [first][second], after "no known tag" and the single tags."""
+    """The state of each unordered pair of tags: [first][second]."""
     states = np.zeros((labels, labels), dtype=int)
-    states[np.triu_indices(labels, 1)] = range(1 + labels, 1 + labels + labels * (labels - 1) // 2)
+    states[np.triu_indices(labels, 1)] = range(2 + labels, 2 + labels + labels * (labels - 1) // 2)
     return (states + states.T).tolist()
 
 
@@ -180,14 +231,15 @@ def _shares(
     segments: Sequence[TrueSegment], pairs: Sequence[tuple[str, str]], weights: Mapping[str, float]
 ) -> np.ndarray:
     """(pairs, segments): the share of each sub-dimension in each true segment's distance; a column sums to 1 or 0."""
-    shares = np.zeros((len(pairs), len(segments)))
-    for j, segment in enumerate(segments):
-        dimensions = [dimension for dimension, _ in segment.labels]
-        total = sum(weights.get(d, 1.0) for d in dict.fromkeys(dimensions))
-        for i, pair in enumerate(pairs):
-            if pair in segment.labels:
-                shares[i, j] = weights.get(pair[0], 1.0) / total / dimensions.count(pair[0])
-    return shares
+
+    @cache
+    def column(annotated: tuple[tuple[str, str], ...]) -> list[float]:
+        subs = Counter(dimension for dimension, _ in annotated)
+        total = sum(weights.get(d, 1.0) for d in subs)
+        return [weights.get(p[0], 1.0) / total / subs[p[0]] if p in annotated else 0.0 for p in pairs]
+
+    columns = [column(tuple(sorted(segment.labels))) for segment in segments]
+    return np.array(columns).reshape(len(segments), len(pairs)).T
 
 
 _NOTHING: dict = {}

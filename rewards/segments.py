@@ -1,6 +1,7 @@
 """Temporal IoU of two sets of segments, and their best one-to-one pairing (eq. 6, 7)."""
 
 from collections.abc import Sequence
+from operator import eq
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +16,17 @@ class Times(NamedTuple):
     starts: np.ndarray
     ends: np.ndarray
     lengths: np.ndarray
+    instants: bool
+    """Whether some segment has no length."""
 
     @staticmethod
     def of(segments: Sequence[Span]) -> "Times":
-        times = np.array([(s.start, s.end) for s in segments], dtype=np.float64).reshape(-1, 2).T
-        return Times(times[0], times[1], times[1] - times[0])
+        return Times.between([s.start for s in segments], [s.end for s in segments])
+
+    @staticmethod
+    def between(starts: Sequence[float], ends: Sequence[float]) -> "Times":
+        first, last = np.array((starts, ends), dtype=np.float64)
+        return Times(first, last, last - first, any(map(eq, starts, ends)))
 
 
 def iou_matrix(predicted: Times, true: Times) -> np.ndarray:
@@ -30,11 +37,12 @@ def iou_matrix(predicted: Times, true: Times) -> np.ndarray:
     overlap = np.minimum(predicted.ends[:, None], true.ends)
     overlap -= np.maximum(predicted.starts[:, None], true.starts)
     np.maximum(overlap, 0.0, out=overlap)
-    union = predicted.lengths[:, None] + (true.lengths - overlap)  # this order: exact for equal segments, no overflow
-    if union.size and not union.all():
-        instants = union == 0.0
-        overlap[instants] = (predicted.starts[:, None] == true.starts)[instants]
-        union[instants] = 1.0
+    union = true.lengths - overlap
+    union += predicted.lengths[:, None]  # this order: exact for equal segments, no overflow
+    if predicted.instants and true.instants:  # else no union is empty
+        both = union == 0.0
+        overlap[both] = (predicted.starts[:, None] == true.starts)[both]
+        union[both] = 1.0
     overlap /= union
     return overlap
 

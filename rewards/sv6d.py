@@ -5,7 +5,6 @@ terms than there are pairs.
 """
 
 from collections.abc import Iterable
-from math import fsum
 
 import numpy as np
 
@@ -14,7 +13,11 @@ from .config import Lambdas
 
 def cost_matrix(iou: np.ndarray, label_distance: np.ndarray | None, alpha: float) -> np.ndarray:
     """Eq. 6: alpha (1 - IoU) + (1 - alpha) Delta_label; without labels 1 - IoU."""
-    return 1.0 - iou if label_distance is None else alpha * (1.0 - iou) + (1.0 - alpha) * label_distance
+    cost = 1.0 - iou
+    if label_distance is not None:
+        cost *= alpha
+        cost += (1.0 - alpha) * label_distance
+    return cost
 
 
 def matched_loss(total: float, n_pred: int, n_true: int) -> float:
@@ -60,8 +63,11 @@ def sv6d_loss(align: float, struct: float, reg: float) -> float:
 
 def blend(terms: Iterable[tuple[float, float]]) -> float:
     """Weighted mean of (weight, value) pairs; exactly 1 when every value is 1, whatever the weights round to."""
-    terms = tuple(terms)
-    return fsum(weight * value for weight, value in terms) / fsum(weight for weight, _ in terms)
+    total = weights = 0.0
+    for weight, value in terms:  # both sums round alike, so full marks divide to 1 and nothing exceeds it
+        total += weight * value
+        weights += weight
+    return total / weights
 
 
 def unit(value: float) -> float:

@@ -1,5 +1,7 @@
 """Reading a model's answer: the part after the thinking, and the segments in its JSON, with the faults that it holds.
 
+An answer that keeps to the form is read more quickly by `form.py`.
+
 Strict JSON, read leniently one level up: what can be used is used, and each fault fails one of the four checks of
 R_form (section 2.4.3).  No text makes this raise, recurse deeply or take more than linear time.
 """
@@ -7,9 +9,8 @@ R_form (section 2.4.3).  No text makes this raise, recurse deeply or take more t
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import msgspec
 import numpy as np
 
 MAX_DEPTH = 500
@@ -19,17 +20,22 @@ Labels = dict[str, dict[str, str | list[str]]]
 """dimension -> sub-dimension -> tag, or tags where several apply."""
 
 
-class Span(msgspec.Struct, gc=False):
-    """A time span in seconds."""
+class Span(Protocol):
+    """Anything with a start and an end in seconds."""
+
+    @property
+    def start(self) -> float: ...
+
+    @property
+    def end(self) -> float: ...
+
+
+class Segment(NamedTuple):
+    """A time span in seconds, with its labels; none where they are not asked, or the field is missing or no object."""
 
     start: float
     end: float
-
-
-class Segment(Span, gc=False):
-    """A time span with its labels; UNSET where the field is missing or was no object."""
-
-    labels: Labels | msgspec.UnsetType = msgspec.UNSET
+    labels: Labels
 
 
 class Faults(NamedTuple):
@@ -53,8 +59,8 @@ class Faults(NamedTuple):
 class SegmentAnswer(NamedTuple):
     """What a response says, and what is wrong with the way it says it."""
 
-    segments: Sequence[Span]
-    """Those with usable times, 0 <= start <= end; `Segment`s where labels are asked."""
+    segments: Sequence[Segment]
+    """Those with usable times, 0 <= start <= end."""
     labels: Sequence[Labels]
     """The labels of all segments, also of those without usable times; empty where labels are not asked."""
     count: int
@@ -69,6 +75,8 @@ UNREADABLE = SegmentAnswer([], [], 0, False, Faults(True, True, True, True))
 
 def final_answer(text: str) -> str | None:
     """What follows the last `</think>`; None when a `<think>` is still open there."""
+    if "<" not in text:  # one character is found much faster than a word
+        return text
     rest = text.rpartition("</think>")[2]
     return None if "<think>" in rest else rest
 
@@ -86,12 +94,18 @@ def json_text(answer: str) -> str | None:
     """The answer from where its JSON begins: in the last fenced block that begins with `{` or `[`, else at the first
     of these characters.  An unterminated last block counts.  None where there is neither.
     """
-    if "```" in answer:
-        for block in reversed(answer.split("```")[1::2]):
-            if ("{" in block or "[" in block) and (opening := _BLOCK_OPENING.match(block)):
-                return block[opening.end() :]
+    for block in reversed(_fenced(answer)):
+        if ("{" in block or "[" in block) and (opening := _BLOCK_OPENING.match(block)):
+            return block[opening.end() :]
     first = min((at for at in (answer.find("{"), answer.find("[")) if at >= 0), default=None)
     return None if first is None else answer[first:]
+
+
+def json_source(text: str, max_length: int) -> str | None:
+    """The JSON of a response and what trails it, at most `max_length` characters; None where there is none."""
+    answer = final_answer(text)
+    source = None if answer is None else json_text(answer)
+    return None if source is None else source[:max_length]
 
 
 def read_segments(text: str, dimensions: tuple[str, ...] | None, max_length: int) -> SegmentAnswer:
@@ -102,30 +116,13 @@ def read_segments(text: str, dimensions: tuple[str, ...] | None, max_length: int
         dimensions: the dimension keys that each segment must hold under `labels`; None where no labels are asked.
         max_length: JSON that has not ended after this many characters is unreadable.
     """
-    answer = final_answer(text)
-    source = None if answer is None else json_text(answer)
-    if source is None:
-        return UNREADABLE
-    source = source[:max_length]
-    if _too_deep(source):
-        return UNREADABLE
-    decode_list, decode_object = _DECODERS[dimensions is not None]
-    try:
-        segments = decode_list(source) if source[0] == "[" else decode_object(source).segments
-    except (msgspec.MsgspecError, UnicodeEncodeError):  # trailing text, wrong types, numbers beyond msgspec's range
-        return _read_slowly(source, dimensions)
-    usable = [s for s in segments if 0.0 <= s.start <= s.end]
-    labels = [] if dimensions is None else [s.labels for s in segments if s.labels is not msgspec.UNSET]
-    missing = False
-    if dimensions is not None:
-        asked = set(dimensions)
-        missing = len(labels) < len(segments) or not all(asked <= entry.keys() for entry in labels)
-    faults = Faults(fields=missing, timestamps=len(usable) < len(segments))
-    return SegmentAnswer(usable, labels, len(segments), True, faults)
+    return read_json(json_source(text, max_length), dimensions)
 
 
-def _read_slowly(source: str, dimensions: tuple[str, ...] | None) -> SegmentAnswer:
-    """The same for any JSON, whatever its types and whatever trails it."""
+def read_json(source: str | None, dimensions: tuple[str, ...] | None) -> SegmentAnswer:
+    """The same from the JSON of a response, see `json_source`; its types and what trails it may be anything."""
+    if source is None or _too_deep(source):
+        return UNREADABLE
     try:
         value, _ = _JSON.raw_decode(source)
     except (ValueError, RecursionError):
@@ -142,17 +139,27 @@ def _read_slowly(source: str, dimensions: tuple[str, ...] | None) -> SegmentAnsw
         if not isinstance(item, dict):
             faults.types = True
             continue
-        labels = msgspec.UNSET if dimensions is None else _read_labels(item, dimensions, faults)
-        if labels is not msgspec.UNSET:
+        labels = None if dimensions is None else _read_labels(item, dimensions, faults)
+        if labels is not None:
             all_labels.append(labels)
         start, end = _read_time(item, "start", faults), _read_time(item, "end", faults)
         if start is None or end is None:
             continue
         if start <= end:
-            segments.append(Segment(start, end, labels))
+            segments.append(Segment(start, end, labels or {}))
         else:
             faults.timestamps = True
     return SegmentAnswer(segments, all_labels, len(value), True, faults.frozen())
+
+
+def _fenced(answer: str) -> list[str]:
+    """The texts between fences, in order; an unterminated last one counts."""
+    first = answer.find("`")
+    if first < 0:
+        return []
+    second = answer.find("`", first + 3)
+    two = answer.startswith("```", first) and answer.startswith("```", second) and answer.find("`", second + 3) < 0
+    return [answer[first + 3 : second]] if two else answer.split("```")[1::2]  # most answers have two fences or none
 
 
 class _FaultList:
@@ -179,14 +186,14 @@ def _read_time(item: dict[str, Any], key: str, faults: _FaultList) -> float | No
     return value
 
 
-def _read_labels(item: dict[str, Any], dimensions: tuple[str, ...], faults: _FaultList) -> Labels | msgspec.UnsetType:
+def _read_labels(item: dict[str, Any], dimensions: tuple[str, ...], faults: _FaultList) -> Labels | None:
     """The well-typed part of a segment's labels."""
     if "labels" not in item:
         faults.fields = True
-        return msgspec.UNSET
+        return None
     if not isinstance(item["labels"], dict):
         faults.types = True
-        return msgspec.UNSET
+        return None
     if any(key not in item["labels"] for key in dimensions):
         faults.fields = True
     labels: Labels = {}
@@ -232,18 +239,6 @@ def _no_constant(name: str):
     raise ValueError(f"{name} is not JSON")
 
 
-class _Spans(msgspec.Struct, gc=False):
-    segments: list[Span]
-
-
-class _Segments(msgspec.Struct, gc=False):
-    segments: list[Segment]
-
-
-_DECODERS = tuple(
-    (msgspec.json.Decoder(list[one]).decode, msgspec.json.Decoder(many).decode)
-    for one, many in ((Span, _Spans), (Segment, _Segments))
-)
 _JSON = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)  # 1e999 and 400 digits become infinity
 _BLOCK_OPENING = re.compile(r"[\w+-]*+\s*+(?=[{\[])")  # an info string such as `json`, then the JSON
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)

@@ -5,11 +5,11 @@ import pytest
 from sv6d.rewards.config import Lambdas
 from sv6d.rewards.segments import Times, iou_matrix, match
 from sv6d.rewards.sv6d import align_loss, blend, cost_matrix, matched_loss, reg_loss, struct_loss, sv6d_loss
-from sv6d.schema.answer import Span
+from sv6d.schema.answer import Segment
 
 
 def iou(predicted, true):
-    times = [Times.of([Span(*s) for s in spans]) for spans in (predicted, true)]
+    times = [Times.of([Segment(*s, {}) for s in spans]) for spans in (predicted, true)]
     return iou_matrix(*times).tolist()
 
 

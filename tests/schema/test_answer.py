@@ -9,7 +9,6 @@ from sv6d.schema.answer import (
     MAX_DEPTH,
     UNREADABLE,
     Faults,
-    _read_slowly,
     answer_text,
     final_answer,
     json_text,
@@ -177,29 +176,6 @@ def test_json_must_end_within_the_limit():
 )
 def test_times_in_text(text, seconds):
     assert parse_time(text) == seconds
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["start", "end", "labels", "segments", "camera_language"]), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-
-
-@given(st.lists(json_values, max_size=4), st.sampled_from([None, (), ("camera_language",)]))
-def test_the_quick_reader_agrees_with_the_slow_one(items, dimensions):
-    text = json.dumps({"segments": items}).replace("Infinity", "1e999")
-    quick, slow = read(text, dimensions), _read_slowly(text, dimensions)
-    assert (times(quick), list(quick.labels), quick.count, quick.stated, quick.faults) == (
-        times(slow),
-        list(slow.labels),
-        slow.count,
-        slow.stated,
-        slow.faults,
-    )
 
 
 @given(st.text(alphabet='{}[]",:\\`<>think/answer0123456789.eE-+ \n\ud800é', max_size=200))
