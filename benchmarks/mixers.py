@@ -87,7 +87,7 @@ def main(draws: int) -> None:
             speed = len(vectors) * draws / (time.perf_counter() - start)
             pairs = zip(orders, vectors, strict=True)
             worst = np.max([errors(order, weights) for order, weights in pairs], axis=0)
-            bound = f"{float(schedule_of(vectors[0]).bound):.4f}" if mixer is ours else "none"
+            bound = f"{float(schedule_of(vectors[0]).certificate.bound):.4f}" if mixer is ours else "none"
             prefix, step, window = (f"{error:.4f}" for error in worst)
             table.add_row(case, name, prefix, bound, step, window, f"{speed:,.0f}")
         table.add_section()

@@ -50,9 +50,9 @@ def _show(schedule: Schedule, console: Console) -> None:
     console.print(_counts(schedule))
     for line in (
         f"period: {schedule.period:,} draws; every count is exact after each",
-        f"largest rounding of a share: {schedule.rounding_error:.2g}",
-        f"worst error of any prefix: {float(schedule.prefix_error):.4f} draws, measured over one period",
-        f"bound of any prefix: 1 - 1/(2n-2) = {float(schedule.bound):.4f} draws",
+        f"largest rounding of a share: {float(schedule.rounding_error):.2g}",
+        f"worst error of any prefix: {float(schedule.certificate.prefix_error):.4f} draws, measured over one period",
+        f"bound of any prefix: 1 - 1/(2n-2) = {float(schedule.certificate.bound):.4f} draws",
         f"the first {STRIP} draws:",
     ):
         console.print(line, highlight=False)

@@ -30,14 +30,14 @@ def test_two_tasks_two_to_one():
     # w = (2/3, 1/3), bound 1/2: a a b would leave a at 2 - 4/3 = 2/3 after two draws; a b a never passes 1/3.
     schedule = schedule_of([2, 1])
     assert schedule.take(0, 6).tolist() == [0, 1, 0, 0, 1, 0]
-    assert schedule.bound == Fraction(1, 2)
-    assert schedule.prefix_error == Fraction(1, 3)
+    assert schedule.certificate.bound == Fraction(1, 2)
+    assert schedule.certificate.prefix_error == Fraction(1, 3)
 
 
 def test_one_task_is_always_drawn():
     schedule = schedule_of([0.3])
     assert schedule.take(0, 3).tolist() == [0, 0, 0]
-    assert (schedule.period, schedule.bound, schedule.prefix_error) == (1, 0, 0)
+    assert (schedule.period, schedule.certificate.bound, schedule.certificate.prefix_error) == (1, 0, 0)
     assert schedule.draw(7) == Draw(task=0, number=7)
 
 
@@ -46,7 +46,7 @@ def test_one_task_is_always_drawn():
 def test_every_prefix_keeps_the_bound(weights):
     schedule = schedule_of(weights)
     worst = max(prefix_errors(schedule.take(0, 2 * schedule.period).tolist(), weights))
-    assert worst == schedule.prefix_error <= schedule.bound
+    assert worst == schedule.certificate.prefix_error <= schedule.certificate.bound
 
 
 @settings(max_examples=50, deadline=None)
@@ -55,7 +55,9 @@ def test_every_window_keeps_twice_the_bound(weights, start, length):
     schedule = schedule_of(weights)
     counts = np.bincount(schedule.take(start, start + length), minlength=len(weights))
     shares = [Fraction(weight * length, sum(weights)) for weight in weights]
-    assert all(abs(int(count) - share) <= 2 * schedule.bound for count, share in zip(counts, shares, strict=True))
+    assert all(
+        abs(int(count) - share) <= 2 * schedule.certificate.bound for count, share in zip(counts, shares, strict=True)
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -79,7 +81,7 @@ def test_a_position_tells_its_draw_without_history(weights, position):
 @given(st.lists(st.floats(0.01, 1.0), min_size=33, max_size=64))
 def test_many_tasks_with_real_weights_keep_the_bound(weights):
     schedule = schedule_of(weights, max_period=5_000)
-    assert schedule.prefix_error <= schedule.bound
+    assert schedule.certificate.prefix_error <= schedule.certificate.bound
 
 
 def test_thirteen_equal_tasks_fill_every_window_of_390_with_30_each():
