@@ -1,13 +1,16 @@
-"""The rule judge: does an answer say the same as the true one?  Same text, same number, or same choice letter.
+"""The rule judge: does an answer say the same as the true one?  Same text, same number, same choice letter, or the same
+mathematics (`maths.py`).
 
-It needs no server and sees the final answer alone.  Any function of (answer, truth) -> value in [0, 1] can take its
-place in `score(..., judge=...)`.
+It needs no server and sees the final answer alone.  A model behind an endpoint (`endpoint_judge.py`) can take its place,
+and so can any function of (answer, truth) -> value in [0, 1]: `score(..., judge=...)`.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
+
+from . import maths
 
 Judge = Callable[[str, str], float]
 """(answer, truth) -> value in [0, 1]."""
@@ -21,26 +24,46 @@ def rule_judge(answer: str, truth: str) -> float:
 
     A blank or punctuation-only answer is 0. With a single letter as the truth, `B`, `(B)`, `B.` and `B) a red car`
     all choose B. Numbers are compared by value: `1,200`, `1200.0` and `1200` agree, so do `3/4` and `0.75`, `50%` and
-    `50 %`.
+    `50 %`. Where `math-verify` is installed, so do `\\frac{1}{2}` and `0.5`, `x^2+2x+1` and `(x+1)^2`.
     """
+    decided = quick_verdict(answer, truth)
+    return float(maths.same(answer, truth)) if decided is None else decided
+
+
+async def rule_judge_async(answer: str, truth: str) -> float:
+    """`rule_judge`, without blocking the event loop where mathematics takes long."""
+    decided = quick_verdict(answer, truth)
+    return float(await maths.same_async(answer, truth)) if decided is None else decided
+
+
+def quick_verdict(answer: str, truth: str) -> float | None:
+    """What text, number and choice decide, in bounded time; None where two mathematical expressions are left to compare."""
     if len(answer) > max(MAX_LENGTH, 2 * len(truth)):
         return 0.0
     said, meant = _normalize(answer), _normalize(truth)
-    if not any(c.isalnum() for c in said):
+    if not says_something(said):
         return 0.0
     if said == meant:
         return 1.0
     if len(meant) == 1 and meant.isalpha():
         choice = _CHOICE.match(answer.strip())
         return float(bool(choice) and choice[1].lower() == meant)
-    number = _number(meant)
-    return float(number is not None and number == _number(said))
+    true_number, said_number = _number(meant), _number(said)
+    if true_number is not None and said_number is not None:
+        return float(true_number == said_number)
+    return None if maths.comparable(answer, truth) else 0.0
+
+
+def says_something(text: str) -> bool:
+    """Whether there is more than spaces and punctuation: a letter, a digit, or a symbol like `∞` outside ASCII."""
+    return any(c.isalnum() or (c > "\x7f" and unicodedata.category(c)[0] == "S") for c in text)
 
 
 def _normalize(text: str) -> str:
-    """Compatibility form, lower case, single spaces, no punctuation around."""
+    """Compatibility form, lower case, single spaces, no punctuation around (but the brackets of an interval or tuple)."""
     text = " ".join(unicodedata.normalize("NFKC", text).lower().split())
-    return _BOXED.sub(r"\1", text).strip(".,;:!?\"'`()[]{}<>*$ ")
+    text = _BOXED.sub(r"\1", text).strip(".,;:!?\"'`*$ ")
+    return text if _INTERVAL.fullmatch(text) else text.strip(".,;:!?\"'`()[]{}<>*$ ")
 
 
 def _number(text: str) -> tuple[Fraction, bool] | None:
@@ -57,5 +80,6 @@ def _number(text: str) -> tuple[Fraction, bool] | None:
 
 
 _CHOICE = re.compile(r"[(\[]?([A-Za-z])(?:[)\].:]|$)")
+_INTERVAL = re.compile(r"[(\[{][^,]*\d[^,]*(?:,[^,]*)+[)\]}]")
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,50})(?:\.\d{1,50})?)(?:/(\d{1,50}))?\s?(%)?", re.ASCII)

@@ -61,6 +61,11 @@ def score(
         components = chain_of_thought.reward(response, ground_truth, taxonomy, config, judge)
     else:
         components = family.reward(response, ground_truth, taxonomy, config)
+    return complete(components)
+
+
+def complete(components: Mapping[str, float]) -> Score:
+    """The score of a family's components; those that it does not give are NaN."""
     return Score(components["score"], _NOTHING | components)
 
 
