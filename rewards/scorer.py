@@ -1,0 +1,36 @@
+"""Settings that are read once, for row after row."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from .config import RewardConfig
+from .families import find_taxonomy
+from .judge import Judge
+from .score import Score, score
+
+
+class Scorer:
+    """`score` under one set of settings.
+
+    Args:
+        settings: the fields of `RewardConfig`, and `taxonomy`: a path, or the name that a package gives one.
+        judge: (answer, truth) -> value in [0, 1] for chain of thought; default: the rule judge.
+
+    Raises:
+        RewardConfigError, TaxonomyError, PluginError: a wrong setting, before anything is scored.
+    """
+
+    def __init__(self, settings: Mapping[str, Any] | None = None, judge: Judge | None = None):
+        settings = dict(
+            OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings or {}
+        )
+        self.taxonomy = find_taxonomy(settings.pop("taxonomy", None))
+        self.config = RewardConfig.read(settings)
+        self.config.require_dimensions(self.taxonomy.dimensions)
+        self.judge = judge
+
+    def score(self, task: str, response: str, ground_truth: str) -> Score:
+        """The score of one row. Raises as `sv6d.rewards.score` does."""
+        return score(task, response, ground_truth, taxonomy=self.taxonomy, config=self.config, judge=self.judge)
