@@ -10,6 +10,9 @@ from .families import find_taxonomy
 from .judge import Judge
 from .score import Score, score
 
+TIME_LIMIT = 10.0
+"""Seconds that a score of another package's family may take, unless `time_limit` among the settings says otherwise."""
+
 
 class Scorer:
     """`score` under one set of settings.
