@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import permutations
 from math import perm
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import UNSET
@@ -40,12 +41,16 @@ class LabelTable:
         """Those that every true segment annotates: the keys that each segment of an answer must hold."""
         self._shares = _shares(segments, self.pairs, weights)
         self._states = [tag_states(taxonomy, pair) for pair in self.pairs]
-        self._true = [[states.true_ids(s.labels.get(states.pair, ())) for s in segments] for states in self._states]
-        self._first = np.cumsum([0, *(states.count for states in self._states)])
-        self._rows = np.empty((self._first[-1], len(segments)))
+        self._true: list[list[tuple[int, ...]]] = []
+        ends = np.cumsum([0, *(states.count for states in self._states)])
+        self._rows = np.empty((ends[-1], len(segments)))
+        self._first = ends[:-1, None]
+        """Where the rows of each sub-dimension begin: (pairs, 1)."""
         for i, states in enumerate(self._states):
-            away = np.array([state_distances(states.sub, ids) for ids in self._true[i]]).T
-            np.multiply(away, self._shares[i], out=self._rows[self._first[i] : self._first[i + 1]])
+            read = [true_set(states.sub, segment.labels.get(states.pair, ())) for segment in segments]
+            self._true.append([true.ids for true in read])
+            away = np.array([true.distances for true in read]).reshape(len(segments), states.count)
+            np.multiply(away.T, self._shares[i], out=self._rows[ends[i] : ends[i + 1]])
 
     def columns(self, segments: Sequence[Segment]) -> list[list[Said]]:
         """What segments say in each of `pairs`."""
@@ -58,9 +63,11 @@ class LabelTable:
 
     def distances(self, states: np.ndarray, columns: Sequence[Sequence[Said]]) -> np.ndarray:
         """Delta_label of eq. 6 in [0, 1]: (N_pred, N_true)."""
-        states = np.where(states < 0, ~states, states)
-        distances = np.add.reduce(self._rows.take(states + self._first[:-1, None], axis=0), axis=0)
-        if not states.all():
+        plain = states.min() >= KNOWN
+        if not plain:
+            states = np.where(states < 0, ~states, states)
+        distances = np.add.reduce(self._rows.take(states + self._first, axis=0), axis=0)
+        if not plain:
             self._add_large(distances, states, columns)
         return np.minimum(distances, 1.0, out=distances)
 
@@ -132,10 +139,6 @@ class TagStates(dict[Said, int]):
                 unknown.add(tag)
         return (*range(-len(unknown), 0), *sorted(known))
 
-    def true_ids(self, tags: Sequence[str]) -> tuple[int, ...]:
-        """Ids of canonical tags, in order."""
-        return tuple(sorted(map(self.sub.labels.index, tags)))
-
     def _state(self, ids: tuple[int, ...]) -> int:
         if not ids or ids[-1] < 0:
             return NONE_KNOWN
@@ -200,7 +203,21 @@ def _pairing_cost(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int
     return float(cost[linear_sum_assignment(cost)].sum())
 
 
+class TrueSet(NamedTuple):
+    """The true tags of a sub-dimension in one segment."""
+
+    ids: tuple[int, ...]
+    distances: np.ndarray
+    """From each state of `TagStates`."""
+
+
 @lru_cache(maxsize=8192)
+def true_set(sub: SubDimension, tags: tuple[str, ...]) -> TrueSet:
+    """Canonical tags made ready; the same few come again in every ground truth."""
+    ids = tuple(sorted(map(sub.labels.index, tags)))
+    return TrueSet(ids, state_distances(sub, ids))
+
+
 def state_distances(sub: SubDimension, true: tuple[int, ...]) -> np.ndarray:
     """`set_distance` from a true set for every state of `TagStates`; 0 for LARGE, whose distances are added later."""
     labels = len(sub.labels)

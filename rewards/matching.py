@@ -79,7 +79,7 @@ def read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: M
     return _read_truth(ground_truth, taxonomy, labelled, tuple(sorted(weights.items())) if weights else ())
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: tuple[tuple[str, float], ...]) -> Truth:
     segments = read_true_segments(ground_truth, taxonomy, labelled)
     table = LabelTable(segments, taxonomy, dict(weights)) if labelled else None
@@ -98,7 +98,9 @@ def read_answer(response: str, truth: Truth) -> Answer:
     rows = None if source is None else truth.form(source)
     if not rows:
         return _read_leniently(source, truth)
-    starts, ends, *said = zip(*in_order(rows), strict=True)
+    starts, ends, *said = zip(*rows, strict=True)
+    if not _increasing(starts):
+        starts, ends, *said = zip(*in_order(rows), strict=True)
     if starts[0] < 0.0 or not all(map(le, starts, ends)):
         return _read_leniently(source, truth)
     if table is None:
@@ -186,13 +188,15 @@ def in_order(segments: Sequence[Timed]) -> Sequence[Timed]:
     """Segments (tuples that begin with start and end) by time, then by labels, so that no tie depends on the order in
     which they were written.
     """
-    starts = [s[0] for s in segments]
-    if all(map(lt, starts, starts[1:])):  # most are written in order
-        return segments
     segments = sorted(segments, key=_times)
     if any(a[0] == b[0] and a[1] == b[1] for a, b in pairwise(segments)):
         segments.sort(key=lambda s: (s[0], s[1], repr(s)))
     return segments
+
+
+def _increasing(starts: Sequence[float]) -> bool:
+    """Whether each start lies after the one before, as in most answers: then they are in order."""
+    return all(map(lt, starts, starts[1:]))
 
 
 def _total(values: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> float:

@@ -13,26 +13,27 @@ def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardC
     """
     truth = read_truth(ground_truth, taxonomy, True, config.dimension_weights)
     answer = read_answer(response, truth)
-    r_prof, r_comp, r_form = answer.r_prof, answer.r_comp, answer.r_form
     matched = match_answer(answer, truth, config.alpha, config.overlap_gate)
     align, struct = content_losses(matched, answer, truth, config)
-    reg = reg_loss(r_prof, r_comp, r_form, config.lambdas)
+    reg = reg_loss(answer.r_prof, answer.r_comp, answer.r_form, config.lambdas)
+    format, iou, label = unit(1.0 - reg), unit(1.0 - align), unit(1.0 - struct)
     components = {
-        "format": unit(1.0 - reg),
-        "iou": unit(1.0 - align),
-        "r_prof": r_prof,
-        "r_comp": r_comp,
-        "r_form": r_form,
+        "format": format,
+        "iou": iou,
+        "r_prof": answer.r_prof,
+        "r_comp": answer.r_comp,
+        "r_form": answer.r_form,
         "n_pred": float(answer.count),
         "n_true": float(truth.count),
     }
     labelled = bool(truth.labels.dimensions) or not truth.count
     if labelled:
-        components["label"] = unit(1.0 - struct)
+        components["label"] = label
+    weights = config.grounding
     if config.mode == "literal":
         components["score"] = unit(1.0 - sv6d_loss(align, struct if labelled else 0.0, reg))
-        return components
-    w = config.grounding
-    shares = {"format": w.format, "iou": w.iou if labelled else w.iou + w.label, "label": w.label if labelled else 0.0}
-    components["score"] = blend((share, components[name]) for name, share in shares.items() if share)
+    elif labelled:
+        components["score"] = blend(((weights.format, format), (weights.iou, iou), (weights.label, label)))
+    else:
+        components["score"] = blend(((weights.format, format), (weights.iou + weights.label, iou)))
     return components

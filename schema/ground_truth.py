@@ -5,7 +5,7 @@ the value and the mend.
 """
 
 import math
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -132,17 +132,23 @@ def _read_labels(labels: Any, taxonomy: Taxonomy, place: str) -> dict[tuple[str,
             _fail(f"{place}.{dimension}", subs, "write {sub-dimension: tag}")
         for sub, tags in subs.items():
             tags = [tags] if isinstance(tags, str) else tags
-            if not isinstance(tags, Sequence) or not all(isinstance(tag, str) for tag in tags):
+            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
                 _fail(f"{place}.{dimension}.{sub}", tags, "write a tag or a list of tags")
             try:
-                known = [taxonomy.canonical(dimension, sub, tag) for tag in tags]
+                known = _canonical(taxonomy, dimension, sub, tuple(tags))
             except TaxonomyError as error:
                 raise GroundTruthError(f"{place}.{dimension}.{sub}: {error}") from error
             if len(known) > 1 and taxonomy.sub_dimension(dimension, sub).cardinality == "one":
                 _fail(f"{place}.{dimension}.{sub}", known, "this sub-dimension takes one tag")
             if known:
-                read[dimension, sub] = tuple(dict.fromkeys(known))
+                read[dimension, sub] = known
     return read
+
+
+@lru_cache(maxsize=16384)
+def _canonical(taxonomy: Taxonomy, dimension: str, sub: str, tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Different canonical tags, in order; the same few come again in every ground truth."""
+    return tuple(dict.fromkeys(taxonomy.canonical(dimension, sub, tag) for tag in tags))
 
 
 def _require_text(ground_truth: Any) -> None:
