@@ -1,163 +1,203 @@
-"""`sv6d score FILE`: score responses that are already written, on a CPU, and print a table by task."""
+"""`sv6d score FILE...`: score responses that are already written, on a CPU; a table by task, or one row explained."""
 
-import json
-import os
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from itertools import chain
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import click
-import pandas as pd
 from rich import box
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..schema import GroundTruthError, TaskError, Taxonomy, TaxonomyError
-from .config import RewardConfig, RewardConfigError
-from .families import COMPONENTS
-from .score import failed_score, score
+from .async_scorer import AsyncScorer
+from .explain import explain
+from .explain_text import render
+from .families import find_taxonomy
+from .judge_health import JudgeStopped
+from .rescore import Summary, score_batches
+from .rollouts import SUFFIXES, AskedRows, Batch, Rollout, find_files, read_batches
+from .scored_file import ScoredFile
+from .scorer import TIME_LIMIT
 
-COLUMNS = {
-    "task": ("task", "data_source"),
-    "response": ("response", "output"),
-    "ground_truth": ("ground_truth", "gts", "reward_model"),
-}
-"""What is needed of a row, and the columns it may stand in; the later names are those of verl's rows and dumps."""
+EXAMPLES = """\b
+Examples:
+  sv6d score answers.jsonl --task ocr_regular
+  sv6d score dumps/ --data train.parquet        verl's trainer.rollout_data_dir
+  sv6d score runs/mine --data train.parquet     the recorder's folder, if it kept the text
+  sv6d score dump.jsonl --config other.yaml -o new.parquet --processes 8
+  sv6d score answers.jsonl --explain clip-17    where each point of one answer went
+"""
+LISTED = 20
+"""Problems that are printed; `-o` writes them all."""
+
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command(name="score")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.command(name="score", epilog=EXAMPLES)
+@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--output",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write each row with its components, as jsonl or parquet.",
+    help="Write each row with its components, as .jsonl or .parquet.",
 )
-@click.option("--task", help="The task of all rows, for a file without a task column.")
+@click.option("--task", help="The task of all rows: one of the 13, a family, or one that a package plugs in.")
 @click.option(
-    "--taxonomy",
-    "taxonomy_path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A taxonomy file in place of the packaged one.",
+    "--data",
+    multiple=True,
+    type=_file,
+    help="Training rows (parquet) that were asked, for rollouts that name no task (verl's dumps) or hold no ground truth "
+    "(the recorder's). May be repeated.",
+)
+@click.option("--taxonomy", help="Another taxonomy: a YAML file, or the name that a package gives one.")
+@click.option("--config", type=_file, help="A YAML file of reward settings.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Score in several; rows keep their order."
 )
 @click.option(
-    "--config",
-    "config_path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A YAML file of reward settings.",
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    help=f"Seconds for a response of a family that another package plugs in; then its process is ended.  "
+    f"[default: {TIME_LIMIT:g}]",
 )
-def command(file: Path, output: Path | None, task: str | None, taxonomy_path: Path | None, config_path: Path | None):
-    """Score the responses in FILE, a .jsonl or .parquet with the columns task (or data_source), response and
-    ground_truth.  Exits with 1 when rows could not be scored; they are listed."""
+@click.option("--judge-url", help="An OpenAI-compatible endpoint that judges chain of thought: http://host:8000/v1.")
+@click.option("--judge-model", help="The model's name there. More settings of the judge: `judge:` in --config.")
+@click.option(
+    "--explain", "wanted", metavar="ID", help="Explain one row, by its id (or uid), or by its number, from 0."
+)
+def command(paths, output, task, data, taxonomy, config, processes, time_limit, judge_url, judge_model, wanted):
+    """Score the responses in FILE... and print a table by task.
+
+    FILE is a .jsonl or .parquet whose rows hold a response (or output, completion), a ground_truth (or gts, reward_model,
+    answer) and a task (or data_source); or a folder of such files: verl's rollout and validation dumps, the recorder's
+    run folder.
+
+    The table shows the mean score with its standard error, the means of the components that apply, and, where the rows
+    hold a score already, the mean of that (recorded). A row that cannot be scored is listed with its file, number and
+    reason. It counts as failed and in no mean, and makes the exit status 1.
+    """
     try:
-        taxonomy, config = Taxonomy.load(taxonomy_path), _read_config(config_path)
-        config.require_dimensions(taxonomy.dimensions)
-        rows = read_rows(file, task)
-    except (TaxonomyError, RewardConfigError, ValueError) as error:
+        settings = _read_settings(config)
+        settings |= {name: value for name, value in (("taxonomy", taxonomy), ("time_limit", time_limit)) if value}
+        judge = {name: value for name, value in (("url", judge_url), ("model", judge_model)) if value}
+        if judge:
+            settings["judge"] = {**(settings.get("judge") or {}), **judge}
+        scorer = AsyncScorer(settings)
+        files = find_files(paths)
+        asked = AskedRows(data) if data else None
+        batches = chain.from_iterable(read_batches(file, task, asked) for file in files)
+        if output and output.suffix not in SUFFIXES:
+            raise ValueError(f"{output}: end its name in {' or '.join(SUFFIXES)}")
+        if wanted is not None:
+            rollout = find_row(batches, wanted)
+            score = asyncio.run(scorer.score(rollout.task, rollout.response, rollout.ground_truth))
+            explanation = explain(rollout, score, find_taxonomy(settings.get("taxonomy")), scorer.config)
+            console = _console()
+            for part in render(explanation):
+                console.print(part)
+            return
+    except ValueError as error:
         raise click.ClickException(str(error)) from error
-    problems: list[str] = []
-    scored = []
-    for i, row in enumerate(track(rows, description="scoring", console=Console(stderr=True), transient=True)):
-        try:
-            result = score(row["task"], row["response"], row["ground_truth"], taxonomy=taxonomy, config=config)
-        except (TaskError, GroundTruthError, TypeError) as error:
-            problems.append(f"{file}: row {i}: {error}")
-            result = failed_score()
-        scored.append({"task": row["task"], **result.components})
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
-    console.print(summary_table(pd.DataFrame(scored, columns=["task", *COMPONENTS])))
+    try:
+        size = sum(file.stat().st_size for file in files)
+        summaries, problems = _score(batches, size, settings, processes, output)
+    except JudgeStopped as error:
+        raise click.ClickException(str(error)) from error
+    rows = sum(summary.rows for summary in summaries.values())
+    if not rows:
+        raise click.ClickException(f"{', '.join(map(str, paths))}: holds no rows")
+    _console().print(summary_table(summaries))
     if output:
-        write_rows([{**row, **result} for row, result in zip(rows, scored, strict=True)], output)
-        click.echo(f"{len(rows)} rows written to {output}")
-    for problem in problems[:20]:
+        click.echo(f"{rows} rows written to {output}")
+    for problem in problems[:LISTED]:
         click.echo(problem, err=True)
+    if len(problems) > LISTED:
+        click.echo(f"... and {len(problems) - LISTED} more" + ("" if output else "; -o writes them all"), err=True)
     if problems:
-        click.echo(f"{len(problems)} of {len(rows)} rows could not be scored", err=True)
+        click.echo(f"{len(problems)} of {rows} rows could not be scored", err=True)
         raise SystemExit(1)
 
 
-def read_rows(file: Path, task: str | None) -> list[dict[str, Any]]:
-    """The rows of a file as `task`, `response`, `ground_truth` (and `id` where there is one).
+def find_row(batches: Iterable[Batch], wanted: str) -> Rollout:
+    """The row of that id, or else of that number.
 
     Raises:
-        ValueError: names the file, the row and the missing column.
+        ValueError: there is none, there are several, or it cannot be scored.
     """
-    rows = []
-    for i, raw in enumerate(_raw_rows(file)):
-        row = {name: _first_present(raw, names) for name, names in COLUMNS.items()}
-        row["task"] = task or row["task"]
-        if isinstance(row["ground_truth"], Mapping):
-            row["ground_truth"] = row["ground_truth"].get("ground_truth")
-        for name, value in row.items():
-            if value is None:
-                hint = " or give --task" if name == "task" else ""
-                raise ValueError(f"{file}: row {i}: no {' or '.join(COLUMNS[name])}; add that column{hint}")
-        rows.append(row | ({"id": raw["id"]} if "id" in raw else {}))
-    if not rows:
-        raise ValueError(f"{file}: holds no rows")
-    return rows
+    by_id, by_number = [], []
+    for batch in batches:
+        by_id += [r for r in batch.rollouts if r.id == wanted]
+        by_number += [r for r in batch.rollouts if str(r.row) == wanted]
+    found = by_id or by_number
+    if len(found) == 1:
+        if found[0].problem is not None:
+            raise ValueError(f"{found[0].file}: row {found[0].row}: {found[0].problem}")
+        return found[0]
+    if not found:
+        raise ValueError(f"no row has the id or number {wanted!r}")
+    places = ", ".join(f"{r.file} row {r.row}" for r in found[:5])
+    raise ValueError(
+        f"{len(found)} rows have the id or number {wanted!r}: {places}; name one file, or the row's number"
+    )
 
 
-def summary_table(scored: pd.DataFrame) -> Table:
+def summary_table(summaries: Mapping[str, Summary]) -> Table:
     """Mean score with its standard error, and the mean of what each component earns, by task and over all."""
+    everything = Summary.over(summaries.values())
+    shown = [c for c in ("format", "iou", "label", "similarity", "judge") if everything.means[c].count]
+    recorded = ["recorded"] if everything.recorded.count else []
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    shown = [c for c in ("format", "iou", "label", "similarity", "judge") if scored[c].notna().any()]
-    for name in ("task", "rows", "score", *shown, "failed"):
+    for name in ("task", "rows", "score", *recorded, *shown, "failed"):
         table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name != "task", overflow="fold")
-    groups = [*scored.groupby("task", sort=False), ("all", scored)]
-    for task, group in groups:
-        error = f" ±{group['score'].sem():.3f}" if len(group) > 1 else ""
-        cells = [_cell(group[c].mean()) for c in shown]
-        table.add_row(
-            str(task),
-            str(len(group)),
-            f"{group['score'].mean():.3f}{error}",
-            *cells,
-            str(int(group["failed"].sum())),
-        )
+    for task, summary in (*summaries.items(), ("all", everything)):
+        score = summary.means["score"]
+        error = "" if isnan(score.error) else f" ±{score.error:.3f}"
+        means = [_cell(summary.recorded.value)] * len(recorded) + [_cell(summary.means[c].value) for c in shown]
+        table.add_row(task, str(summary.rows), _cell(score.value) + error, *means, str(summary.failed))
     return table
 
 
-def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write jsonl or parquet, by the ending; the file appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    frame = pd.DataFrame(rows)
-    if path.suffix == ".parquet":
-        frame.to_parquet(partial)
-    else:
-        frame.to_json(partial, orient="records", lines=True, force_ascii=True)
-    os.replace(partial, path)
+def _score(
+    batches: Iterable[Batch], size: int, settings: Mapping[str, Any], processes: int, output: Path | None
+) -> tuple[dict[str, Summary], list[str]]:
+    """The summary of each task and what could not be scored; with a progress bar over `size` bytes."""
+    summaries: dict[str, Summary] = {}
+    problems: list[str] = []
+    columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        ScoredFile(output) if output else nullcontext() as written,
+    ):
+        bar = progress.add_task("scoring", total=size)
+        for rows, read in score_batches(batches, settings, processes):
+            for scored in rows:
+                summaries.setdefault(scored.rollout.task or "(no task)", Summary()).add(scored)
+                if scored.problem is not None:
+                    problems.append(f"{scored.rollout.file}: row {scored.rollout.row}: {scored.problem}")
+            if written:
+                written.write(rows)
+            progress.update(bar, advance=read)
+    return summaries, problems
 
 
-def _raw_rows(file: Path) -> Iterator[Mapping[str, Any]]:
-    if file.suffix == ".parquet":
-        yield from pd.read_parquet(file).to_dict("records")
-        return
-    with file.open(encoding="utf-8") as lines:
-        for i, line in enumerate(lines):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{file}: line {i + 1}: is not JSON: {error}; give .jsonl or .parquet") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{file}: line {i + 1}: is no object")
-            yield row
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=140, highlight=False)
 
 
-def _first_present(raw: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    return next((raw[name] for name in names if raw.get(name) is not None), None)
-
-
-def _read_config(path: Path | None) -> RewardConfig:
+def _read_settings(config: Path | None) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    return RewardConfig.read(OmegaConf.load(path) if path else None)
+    settings = OmegaConf.to_container(OmegaConf.load(config), resolve=True) if config else {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{config}: write a mapping of settings")
+    return settings
 
 
 def _cell(mean: float) -> str:
-    return "–" if mean != mean else f"{mean:.3f}"
+    return "–" if isnan(mean) else f"{mean:.3f}"

@@ -1,12 +1,14 @@
-"""`sv6d score FILE`: a table by task, an output file, and bad rows named."""
+"""`sv6d score FILE...`: any file of rollouts, a table by task, an output file, and bad rows named while the rest is scored."""
 
 import json
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from sv6d.rewards import COMPONENTS
+from sv6d.reports.recorder import Recorder
+from sv6d.rewards import COMPONENTS, score
 from sv6d.rewards.cli import command
+from sv6d.rewards.rollouts import BATCH
 
 HALF = {
     "task": "temporal_action_localization",
@@ -16,8 +18,8 @@ HALF = {
 TEXT = {"data_source": "ocr_regular", "output": "abc", "reward_model": {"ground_truth": "abd"}, "id": "x"}
 
 
-def jsonl(tmp_path, *rows):
-    path = tmp_path / "rollouts.jsonl"
+def jsonl(tmp_path, *rows, name="rollouts.jsonl"):
+    path = tmp_path / name
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -26,25 +28,51 @@ def run(*arguments):
     return CliRunner().invoke(command, [str(a) for a in arguments], env={"COLUMNS": "200"})
 
 
+def line(result, start):
+    return next(" ".join(line.split()) for line in result.output.splitlines() if line.strip().startswith(start))
+
+
 def test_a_table_by_task_with_components(tmp_path):
     result = run(jsonl(tmp_path, HALF, HALF, TEXT))
     assert result.exit_code == 0, result.output
-    assert "all" in result.output
-    line = next(line for line in result.output.splitlines() if "temporal_action_localization" in line)
-    assert " 2 " in line and "0.600 ±0.000" in line
-    assert "0.667" in next(line for line in result.output.splitlines() if "ocr_regular" in line)
+    assert line(result, "task") == "task rows score format iou similarity failed"
+    assert line(result, "temporal_action_localization") == "temporal_action_localization 2 0.600 ±0.000 1.000 0.500 – 0"
+    assert line(result, "ocr_regular") == "ocr_regular 1 0.667 – – 0.667 0"
+    assert line(result, "all") == "all 3 0.622 ±0.022 1.000 0.500 0.667 0"
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
 def test_each_row_is_written_with_its_components(tmp_path, name):
     source = tmp_path / "in.parquet"
-    pd.DataFrame([HALF]).to_parquet(source)
+    pd.DataFrame([{**HALF, "score": 0.25}]).to_parquet(source)
     assert run(source, "-o", tmp_path / name).exit_code == 0
     reader = pd.read_parquet if name.endswith("parquet") else lambda p: pd.read_json(p, lines=True)
     row = reader(tmp_path / name).iloc[0]
     assert row["score"] == pytest.approx(0.6) and row["response"] == HALF["response"]
+    assert (row["file"], row["row"], row["recorded"]) == (str(source), 0, 0.25) and pd.isna(row["problem"])
     assert set(COMPONENTS) <= set(row.index)
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_text_that_is_no_unicode_is_scored_and_written(tmp_path, name):
+    source = jsonl(tmp_path, {"task": "ocr", "response": "a\ud800", "ground_truth": "ab"})
+    assert run(source, "-o", tmp_path / name).exit_code == 0
+    again = run(tmp_path / name)
+    assert again.exit_code == 0 and "0.500" in line(again, "ocr")
+
+
+def test_a_run_that_dies_leaves_the_earlier_output(tmp_path, monkeypatch):
+    out = tmp_path / "out.jsonl"
+    out.write_text("earlier")
+
+    def die(batches, settings, processes):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("sv6d.rewards.cli.score_batches", die)
+    assert run(jsonl(tmp_path, HALF), "-o", out).exit_code != 0
+    assert out.read_text() == "earlier" and [p.name for p in tmp_path.glob("out*")] == ["out.jsonl"]
 
 
 def test_settings_and_task_from_the_command_line(tmp_path):
@@ -52,30 +80,144 @@ def test_settings_and_task_from_the_command_line(tmp_path):
     settings.write_text("localization: {format: 0.0, iou: 1.0}\n")
     row = {k: v for k, v in HALF.items() if k != "task"}
     result = run(jsonl(tmp_path, row), "--task", "action_localization", "--config", settings)
-    assert "0.500" in result.output, result.output
+    assert "0.500" in line(result, "action_localization"), result.output
     settings.write_text("localisation: {}\n")
     assert "did you mean 'localization'" in run(jsonl(tmp_path, HALF), "--config", settings).output
+    assert "neither a file nor the name of a plug-in" in run(jsonl(tmp_path, HALF), "--taxonomy", "nope.yaml").output
 
 
-def test_rows_that_cannot_be_scored_are_named_and_counted(tmp_path):
-    result = run(jsonl(tmp_path, HALF, {**HALF, "ground_truth": "oops"}, {**HALF, "task": "nonsense"}))
+def test_several_processes_score_alike_and_in_order(tmp_path):
+    texts = [f"line {i}" for i in range(3 * BATCH + 7)]  # four batches, the last one short
+    source = jsonl(tmp_path, *({"task": "ocr", "response": t, "ground_truth": "line 7", "id": t} for t in texts))
+    one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
+    assert run(source, "-o", one).output.replace("one", "two") == run(source, "-o", two, "--processes", 2).output
+    pd.testing.assert_frame_equal(pd.read_parquet(one), pd.read_parquet(two))
+    assert pd.read_parquet(one)["id"].tolist() == texts
+
+
+def test_rows_that_cannot_be_scored_are_listed_and_the_rest_is_scored(tmp_path):
+    source = jsonl(
+        tmp_path, HALF, {**HALF, "ground_truth": "oops"}, {**HALF, "task": "nonsense"}, {**HALF, "response": 3}
+    )
+    source.write_text(source.read_text() + "\n{broken\n[1]\n" + json.dumps(HALF))
+    result = run(source, "-o", tmp_path / "out.jsonl")
     assert result.exit_code == 1
-    assert "row 1: ground truth 'oops'" in result.output and "row 2: unknown task 'nonsense'" in result.output
-    assert "2 of 3 rows could not be scored" in result.output
+    assert (
+        f"{source}: row 1: ground truth 'oops'" in result.output and "row 2: unknown task 'nonsense'" in result.output
+    )
+    assert "row 3: response is 3; write text" in result.output
+    assert "row 5: line 6 is not JSON" in result.output and "row 6: line 7 is no object" in result.output
+    assert "5 of 7 rows could not be scored" in result.output
+    assert line(result, "all").startswith("all 7 0.600 ±0.000") and line(result, "all").endswith(" 5")
+    written = [json.loads(text) for text in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(row["failed"], row["problem"] is None) for row in written] == [(0, True), *[(1, False)] * 5, (0, True)]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "holds no rows"),
-        ("{oops\n", "line 1: is not JSON"),
-        ("[1]\n", "line 1: is no object"),
-        ('{"task": "ocr", "response": "a"}\n', "row 0: no ground_truth"),
+        ('{"task": "ocr", "response": "a"}\n', "row 0: no ground_truth or gts"),
         ('{"response": "a", "ground_truth": "a"}\n', "give --task"),
     ],
 )
-def test_a_file_of_another_form_is_refused(tmp_path, text, said):
+def test_what_a_file_lacks_is_said(tmp_path, text, said):
     path = tmp_path / "in.jsonl"
     path.write_text(text)
     result = run(path)
     assert result.exit_code == 1 and said in result.output
+
+
+def test_other_kinds_of_files_are_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text("")
+    assert "give a .jsonl or .parquet" in run(tmp_path / "rows.csv").output
+    assert "holds no .jsonl and no .parquet" in run(tmp_path).output
+    (tmp_path / "rows.parquet").write_text("no parquet")
+    assert "row 0: cannot be read as parquet" in run(tmp_path / "rows.parquet").output
+    assert "end its name in" in run(jsonl(tmp_path, HALF), "-o", tmp_path / "out.csv").output
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Training rows of two tasks that share a ground truth and one that does not."""
+    question = {
+        "temporal_action_localization": "<video>When does he jump?",
+        "cut_point_detection": "<video>Find every\ncut.",
+        "ocr_regular": "<image>Read the text.",
+    }
+    truths = [HALF["ground_truth"], HALF["ground_truth"], "abd"]
+    path = tmp_path / "train.parquet"
+    pd.DataFrame(
+        [
+            {
+                "data_source": task,
+                "prompt": [{"role": "user", "content": text}],
+                "reward_model": {"style": "rule", "ground_truth": truth},
+                "extra_info": {"dataset": "clips", "id": task[:3]},
+            }
+            for (task, text), truth in zip(question.items(), truths, strict=True)
+        ]
+    ).to_parquet(path)
+    return path
+
+
+def test_verl_s_dumps_of_a_run(tmp_path, asked):
+    """Written by verl itself; they name no task, so the rows asked tell it by ground truth and question."""
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    folder = tmp_path / "dumps"
+    inputs = [
+        "user\nWhen does he jump?\nassistant",
+        "user\nFind every cut.\nassistant",
+        "user\nRead the text.\nassistant",
+    ]
+    truths = [HALF["ground_truth"], HALF["ground_truth"], "abd"]
+    for step in (2, 10, 1):
+        outputs = [HALF["response"], HALF["response"], "abc" if step == 1 else "abd"]
+        extra = {"uid": [f"u{step}{i}_0_0" for i in range(3)]}
+        PPOTrainer._write_generations(inputs, outputs, truths, [0.5, 0.5, 0.5], extra, str(folder), step)
+    result = run(folder, "--data", asked, "-o", tmp_path / "out.jsonl")
+    assert result.exit_code == 0, result.output
+    assert line(result, "temporal_action_localization").startswith("temporal_action_localization 3 0.600 ±0.000 0.500")
+    assert line(result, "cut_point_detection").startswith("cut_point_detection 3 ")
+    assert line(result, "ocr_regular") == "ocr_regular 3 0.889 ±0.111 0.500 – – 0.889 0"  # the dumped scores: 0.5
+    written = [json.loads(text) for text in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["file"][-8:] for row in written[::3]] == ["/1.jsonl", "/2.jsonl", "10.jsonl"]
+    assert written[0]["id"] == "u10_0_0"
+    assert "give --task or --data" in run(folder).output
+    assert run(folder / "1.jsonl", "--data", asked, "--explain", "u12_0_0").exit_code == 0
+
+
+def test_the_recorder_s_folder_of_a_run(tmp_path, asked):
+    run_folder = tmp_path / "run"
+    with Recorder(run_folder) as recorder:
+        row = {
+            "uid": "a_0_0",
+            "task": "ocr_regular",
+            "dataset": "clips",
+            "prompt": "ocr",
+            "score": 0.5,
+            "response": "abc",
+        }
+        recorder.write([row, {**row, "uid": "a_1_0", "response": None}], step=1)
+    result = run(run_folder, "--data", asked)
+    assert "row 1: no response" in result.output and "1 of 2 rows could not be scored" in result.output
+    assert line(result, "ocr_regular").startswith("ocr_regular 2 0.667 0.500 0.667 1")
+    assert "give --data" in run(run_folder).output
+
+
+def test_training_rows_of_another_form_are_refused(tmp_path):
+    pd.DataFrame([HALF]).to_parquet(tmp_path / "train.parquet")
+    result = run(jsonl(tmp_path, HALF), "--data", tmp_path / "train.parquet")
+    assert result.exit_code == 1 and "has no data_source and no prompt and no reward_model" in result.output
+
+
+def test_an_id_that_several_rows_have_is_refused(tmp_path):
+    result = run(jsonl(tmp_path, TEXT, TEXT), "--explain", "x")
+    assert result.exit_code == 1 and "2 rows have the id or number 'x'" in result.output
+
+
+def test_the_scores_are_those_of_the_public_call(tmp_path):
+    assert score(**HALF).value == pytest.approx(0.6)
+    help = run("--help").output
+    assert "Examples:" in help and "--explain clip-17" in help

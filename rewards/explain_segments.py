@@ -1,0 +1,286 @@
+"""What a list of segments lost, pair by pair (eq. 5-10): for temporal grounding and action localization.
+
+The pairs and their values come from the arrays that the reward sums; the tests hold that the terms come to the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import fsum, isclose
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import UNSET
+
+from ..schema import Taxonomy
+from ..schema.answer import SegmentAnswer, read_segments
+from ..schema.form import Said
+from ..schema.ground_truth import TrueSegment, read_true_segments
+from .config import RewardConfig
+from .labels import set_distance
+from .matching import MAX_SEGMENTS, Answer, Truth, read_answer, read_truth
+from .segments import Times, iou_matrix, match
+from .sv6d import cost_matrix
+
+
+class Loss(NamedTuple):
+    """Points that a response did not get; those of all losses sum to 1 - score."""
+
+    part: str
+    """The component that it belongs to."""
+    points: float
+    """Below 0 only where the reward is cut off at 0: what the losses took beyond the whole."""
+    why: str
+
+
+class TagPair(NamedTuple):
+    """What two matched segments say of one sub-dimension."""
+
+    name: str
+    """`dimension.sub_dimension`."""
+    predicted: tuple[str, ...]
+    true: tuple[str, ...]
+    distance: float
+    """d in [0, 1] of the two sets of tags."""
+    share: float
+    """Of the pair's label distance; the shares of a pair sum to 1."""
+
+
+class Pair(NamedTuple):
+    """A predicted and a true segment that the matching put together (eq. 7)."""
+
+    predicted: tuple[float, float]
+    true: tuple[float, float]
+    iou: float
+    distance: float
+    """Delta_label of eq. 6; 0 where no labels are asked."""
+    tags: tuple[TagPair, ...]
+
+
+class Segments(NamedTuple):
+    """A response's segments against the true ones."""
+
+    pairs: tuple[Pair, ...]
+    unmatched_predicted: tuple[tuple[float, float], ...]
+    unmatched_true: tuple[tuple[float, float], ...]
+    unusable: int
+    """Predicted segments without usable times."""
+    losses: tuple[Loss, ...]
+
+
+def explain_segments(
+    response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardConfig, labelled: bool
+) -> Segments:
+    """The pairs of one response and where its points went.
+
+    Args:
+        labelled: temporal grounding; otherwise action localization.
+    """
+    truth = read_truth(ground_truth, taxonomy, labelled, config.dimension_weights if labelled else {})
+    answer = read_answer(response, truth)
+    true = read_true_segments(ground_truth, taxonomy, labelled)
+    pairs = _matched(answer, truth, config)
+    used, hit = {i for i, *_ in pairs}, {j for _, j, *_ in pairs}
+    spans = list(zip(answer.starts, answer.ends, strict=True))
+    view = Segments(
+        tuple(_pair(answer, i, true[j], iou, distance, truth, config) for i, j, iou, distance in pairs),
+        tuple(times for i, times in enumerate(spans) if i not in used),
+        tuple((segment.start, segment.end) for j, segment in enumerate(true) if j not in hit),
+        answer.count - len(spans),
+        (),
+    )
+    said = read_segments(response, truth.labels.common_dimensions if truth.labels else None, truth.max_length)
+    losses = _grounding_losses if labelled else _localization_losses
+    return view._replace(losses=tuple(losses(_Case(view, said, answer, truth, config))))
+
+
+def _matched(answer: Answer, truth: Truth, config: RewardConfig) -> list[tuple[int, int, float, float]]:
+    """The pairs as predicted and true index, IoU and label distance; the matching is that of the reward."""
+    if not answer.starts or not truth.count or _capped(answer.count, truth.count):
+        return []
+    iou = iou_matrix(Times.between(answer.starts, answer.ends), truth.times)
+    if truth.labels is None or not truth.labels.pairs:
+        distance = np.zeros_like(iou)
+        rows, columns = match(1.0 - iou)
+    else:
+        distance = truth.labels.distances(answer.states, answer.said)
+        if config.overlap_gate:
+            distance[iou <= 0.0] = 1.0
+        rows, columns = match(cost_matrix(iou, distance, config.alpha))
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return [(i, j, float(iou[i, j]), float(distance[i, j])) for i, j in pairs]
+
+
+def _pair(
+    answer: Answer, i: int, true: TrueSegment, iou: float, distance: float, truth: Truth, config: RewardConfig
+) -> Pair:
+    times = (answer.starts[i], answer.ends[i]), (true.start, true.end)
+    dimensions = [dimension for dimension, _ in true.labels]
+    weights = {d: config.dimension_weights.get(d, 1.0) for d in dimensions}
+    said = {} if truth.labels is None else dict(zip(truth.labels.pairs, answer.said, strict=True))
+    tags = tuple(
+        _tag_pair(said[d, sub][i], (d, sub), tags, weights[d] / fsum(weights.values()) / dimensions.count(d), truth)
+        for (d, sub), tags in sorted(true.labels.items())
+    )
+    return Pair(*times, iou, distance, tags)
+
+
+def _tag_pair(said: Said, pair: tuple[str, str], true: tuple[str, ...], share: float, truth: Truth) -> TagPair:
+    sub = truth.taxonomy.sub_dimension(*pair)
+    tags = (said,) if isinstance(said, str) else () if said is UNSET else tuple(dict.fromkeys(said))
+    found = [truth.taxonomy.tag_id(sub, tag) for tag in tags]
+    ids = (*range(-sum(id < 0 for id in found), 0), *sorted({id for id in found if id >= 0}))
+    distance = set_distance(sub, ids, tuple(sorted(map(sub.labels.index, true))))
+    return TagPair(".".join(pair), tags, true, distance, share)
+
+
+class _Case(NamedTuple):
+    """What the losses are read from."""
+
+    view: Segments
+    said: SegmentAnswer
+    """The answer with its labels and faults."""
+    answer: Answer
+    """The same as it is matched and scored."""
+    truth: Truth
+    config: RewardConfig
+
+
+def _grounding_losses(case: _Case) -> list[Loss]:
+    config, dimensions = case.config, case.truth.labels.dimensions
+    w, labelled = config.grounding, bool(dimensions) or not case.truth.count
+    if config.mode == "literal":
+        shares = (1.0, 1.0, float(labelled))
+    else:
+        whole = w.format + w.iou + w.label
+        shares = tuple(s / whole for s in (w.format, w.iou if labelled else w.iou + w.label, w.label * labelled))
+    lambdas, unreadable = config.lambdas, case.said.faults.syntax
+    scale = shares[0] / (lambdas.prof + lambdas.comp + lambdas.form)
+    losses = [
+        Loss("format", scale * lambdas.prof * case.answer.r_prof, UNREADABLE if unreadable else _unknown_tags(case)),
+        Loss(
+            "format", scale * lambdas.comp * case.answer.r_comp, UNREADABLE if unreadable else _missing_dimensions(case)
+        ),
+        *_form_losses(case, scale * lambdas.form),
+        *_content_losses(case, "iou", shares[1]),
+        *_content_losses(case, "label", shares[2]),
+    ]
+    return _cut_off(losses, case)
+
+
+def _localization_losses(case: _Case) -> list[Loss]:
+    w = case.config.localization
+    literal = case.config.mode == "literal"
+    format, iou = (1.0, 1.0) if literal else (w.format / (w.format + w.iou), w.iou / (w.format + w.iou))
+    return _cut_off([*_form_losses(case, format), *_content_losses(case, "iou", iou)], case)
+
+
+def _cut_off(losses: Sequence[Loss], case: _Case) -> list[Loss]:
+    """The losses above 0; where eq. 5 as printed goes beyond 1, the reward stops at 0."""
+    losses = [loss for loss in losses if loss.points]
+    total = fsum(loss.points for loss in losses)
+    if case.config.mode == "literal" and total > 1.0:
+        losses.append(Loss("cut off", 1.0 - total, f"the three terms come to {total:.3f}; the reward stops at 0"))
+    return losses
+
+
+def _form_losses(case: _Case, weight: float) -> list[Loss]:
+    """R_form: a quarter for each check that fails."""
+    if case.said.faults.syntax:
+        return [Loss("format", weight, UNREADABLE)]
+    faults = case.said.faults._asdict()
+    return [Loss("format", weight / len(faults), CHECKS[check]) for check, failed in faults.items() if failed]
+
+
+def _content_losses(case: _Case, part: str, weight: float) -> list[Loss]:
+    """L_align (part `iou`) or L_struct (part `label`), times `weight`."""
+    view, answer = case.view, case.answer
+    n_pred, n_true = answer.count, case.truth.count
+    larger, smaller = max(n_pred, n_true), min(n_pred, n_true)
+    if not answer.stated:
+        return [Loss(part, weight, UNREADABLE if case.said.faults.syntax else "the answer holds no list of segments")]
+    if not larger:
+        return []
+    capped = _capped(n_pred, n_true)
+    why = f"{n_pred} segments are more than are matched ({max(MAX_SEGMENTS, 4 * n_true)})"
+    if case.config.mode == "table4":
+        if capped:
+            return [Loss(part, weight, why)]
+        return [*_pair_losses(view, part, weight / larger), *_alone(view, part, weight / larger, n_pred >= n_true)]
+    if capped or not smaller:
+        losses = [Loss(part, weight, why if capped else "no segment has a counterpart")]
+    else:
+        losses = _pair_losses(view, part, weight / smaller)
+        losses += [Loss(part, weight / smaller, "a pair is missing: no usable times")] * (smaller - len(view.pairs))
+    if part == "iou":
+        penalty = weight * case.config.beta * (larger - smaller) / larger
+        losses.append(Loss(part, penalty, f"{n_pred} segments for {n_true}: the cardinality penalty of eq. 8"))
+        total = fsum(loss.points for loss in losses)
+        if case.config.mode == "table4_matched" and total > weight:
+            losses.append(Loss(part, weight - total, "cut off: IoU stops at 0"))
+    return losses
+
+
+def _pair_losses(view: Segments, part: str, weight: float) -> list[Loss]:
+    if part == "iou":
+        return [
+            Loss(part, weight * (1.0 - pair.iou), f"{span(pair.predicted)} for {span(pair.true)}: IoU {pair.iou:.3f}")
+            for pair in view.pairs
+        ]
+    return [
+        Loss(part, weight * pair.distance, f"{span(pair.predicted)} for {span(pair.true)}: {_wrong_tags(pair)}")
+        for pair in view.pairs
+    ]
+
+
+def _alone(view: Segments, part: str, weight: float, predicted: bool) -> list[Loss]:
+    """Segments without a counterpart, of the side that has more of them: the sums are divided by its number."""
+    if not predicted:
+        return [Loss(part, weight, f"true {span(times)} is not answered") for times in view.unmatched_true]
+    losses = [Loss(part, weight, f"{span(times)} has no true counterpart") for times in view.unmatched_predicted]
+    return losses + [Loss(part, weight, "a segment without usable times")] * view.unusable
+
+
+def _wrong_tags(pair: Pair) -> str:
+    wrong = [
+        f"{t.name} {' + '.join(t.predicted) or 'missing'}, true {' + '.join(t.true)}, distance {t.distance:.3f}"
+        for t in pair.tags
+        if t.distance
+    ]
+    if isclose(pair.distance, fsum(t.share * t.distance for t in pair.tags), abs_tol=1e-9):
+        return "; ".join(wrong)
+    if pair.iou <= 0.0:
+        return "labels do not count where the times do not overlap (overlap_gate)"
+    return "more different sets of tags than are compared"
+
+
+def _unknown_tags(case: _Case) -> str:
+    tags = [tag for labels in case.said.labels for subs in labels.values() for tag in _tags(subs)]
+    unknown = dict.fromkeys(tag for tag in tags if not case.truth.taxonomy.is_canonical(tag))
+    return "tags that the taxonomy does not have: " + ", ".join(map(repr, unknown))
+
+
+def _missing_dimensions(case: _Case) -> str:
+    named = {dimension for labels in case.said.labels for dimension, subs in labels.items() if _tags(subs)}
+    return "dimensions without a tag: " + ", ".join(d for d in case.truth.labels.dimensions if d not in named)
+
+
+def _tags(subs: Mapping[str, str | list[str]]) -> list[str]:
+    return [tag for entry in subs.values() for tag in ([entry] if isinstance(entry, str) else entry)]
+
+
+def span(times: tuple[float, float]) -> str:
+    """`0.0-4.5 s`."""
+    return f"{times[0]:.1f}-{times[1]:.1f} s"
+
+
+def _capped(n_pred: int, n_true: int) -> bool:
+    return n_pred > max(MAX_SEGMENTS, 4 * n_true)
+
+
+UNREADABLE = "nothing can be read as JSON after the thinking"
+CHECKS = {
+    "syntax": UNREADABLE,
+    "fields": "check of fields: no `segments`, or a segment lacks start, end, labels or an asked dimension",
+    "timestamps": "check of timestamps: a time is not finite or below 0, or a start lies after its end",
+    "types": "check of types: a value is of another type than asked, e.g. a time written as text",
+}
+"""R_form of eq. 10, by field of `Faults`."""
