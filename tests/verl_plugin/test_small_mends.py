@@ -1,4 +1,4 @@
-"""The mends of one line each: separate_async's log line, engines beside TRL, and three of the CPU: process group, offload, vLLM's weights."""
+"""The mends of one line each: of a log line of separate_async, of engines beside TRL, and three of the CPU."""
 
 import colorsys
 import importlib
