@@ -3,7 +3,22 @@
 `rows` holds the row format, `verl_dataset` the dataset that follows the mixture inside verl.
 """
 
+from .certificate import Certificate
+from .cycle import Draw
 from .mixture import Location, Mixture, MixtureMismatch
-from .schedule import Draw, Schedule, WeightError
+from .plan import Plan, PlanCertificate, Segment
+from .schedule import Schedule
+from .weights import WeightError
 
-__all__ = ["Draw", "Location", "Mixture", "MixtureMismatch", "Schedule", "WeightError"]
+__all__ = [
+    "Certificate",
+    "Draw",
+    "Location",
+    "Mixture",
+    "MixtureMismatch",
+    "Plan",
+    "PlanCertificate",
+    "Schedule",
+    "Segment",
+    "WeightError",
+]

@@ -93,15 +93,20 @@ def _rearrange(columns: Jobs, here: int) -> None:
         column[start:stop] = [column[start + job] for job in order.tolist()]
 
 
-def earliest_deadline_first(jobs: Jobs) -> tuple[np.ndarray | None, int]:
+def earliest_deadline_first(jobs: Jobs, places: int | None = None, late: bool = False) -> tuple[np.ndarray | None, int]:
     """At every position from 1 on the released job with the earliest deadline, of equals the first.
 
     Finds a fit wherever there is one: (indices of the jobs in their order, their number), or (None, where it failed).
+
+    Args:
+        places: positions to fill; None fills one with every job.
+        late: place a job after its deadline rather than fail.
     """
     size = len(jobs.task)
     by_release = np.argsort(jobs.release, kind="stable")
     codes = (jobs.deadline[by_release] * size + by_release).tolist()
-    released = np.searchsorted(jobs.release[by_release], np.arange(1, size + 1), side="right").tolist()
+    places = size if places is None else places
+    released = np.searchsorted(jobs.release[by_release], np.arange(1, places + 1), side="right").tolist()
     waiting: list[int] = []
     order: list[int] = []
     seen = 0
@@ -116,7 +121,7 @@ def earliest_deadline_first(jobs: Jobs) -> tuple[np.ndarray | None, int]:
             code = heappop(waiting)
         else:
             return None, position
-        if code < position * size:
+        if code < position * size and not late:
             return None, position
         order.append(code)
-    return np.array(order) % size, size
+    return np.array(order) % size, places

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..schema import TASKS
-from .schedule import Schedule, WeightError
+from .schedule import Schedule
+from .weights import WeightError
 
 COLOURS = [
     *("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1"),

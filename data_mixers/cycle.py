@@ -48,7 +48,7 @@ class Cycle:
     def at(self, positions: np.ndarray) -> np.ndarray:
         """Task indices at any positions (integers, >= 0), int16 of the same shape."""
         positions = np.asarray(positions)
-        _check_positions(positions)
+        check_positions(positions)
         return self.order[positions % self.period]
 
     def draw(self, position: int) -> Draw:
@@ -78,7 +78,7 @@ class Cycle:
         return hashlib.blake2b(self.order.astype("<i2").tobytes(), digest_size=16).hexdigest()
 
 
-def _check_positions(positions: np.ndarray) -> None:
+def check_positions(positions: np.ndarray) -> None:
     if not np.issubdtype(positions.dtype, np.integer):
         raise TypeError(f"positions are integers, these are {positions.dtype}")
     if positions.size and positions.min() < 0:

@@ -8,15 +8,13 @@ from typing import Any, Literal, get_args
 
 from .certificate import Certificate, certify
 from .chairman import assign
-from .cycle import Cycle, Draw
-from .weights import MAX_PERIOD, WeightError, integer_counts
+from .cycle import Cycle
+from .weights import MAX_PERIOD, integer_counts
 from .window_search import closest_windows
 
 Mode = Literal["prefix", "window"]
 STEP = 390
 """Draws of one gradient step of Table 3: 13 task types x 30."""
-
-__all__ = ["STEP", "Draw", "Mode", "Schedule", "WeightError"]
 
 
 class Schedule(Cycle):
