@@ -1,45 +1,141 @@
-"""Which finished groups train: the oldest dispatched, in the order of the mixture, asked for every 50 ms.
+"""verl's replay buffers with quotas: every step has each task's share of the mixture (5.2.4), not what finished first.
 
-verl takes whichever groups are finished first, so short answers train early and a step can miss a task (5.2.4 wants every
-task family in every step); and it looks every 2 seconds, which rounds each step up to that.
+verl takes whichever groups are finished first and replaces lost ones by whatever comes next, so a step can miss a task and
+a task that fails often is trained less; and it looks every 2 seconds, which rounds each step up to that. What trains is
+decided in `data_mixers/quota.py`; docs/verl.md ("Which groups train") has the settings.
 
     trainer.v1.sampler.custom_sampler.path=pkg://sv6d.verl_plugin.replay_buffer
-    trainer.v1.sampler.custom_sampler.name=OrderedReplayBuffer
-    ++trainer.v1.sampler.sampler_kwargs.poll_interval=0.05
+    trainer.v1.sampler.custom_sampler.name=BalancedReplayBuffer
 """
 
-from itertools import islice
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import transfer_queue as tq
+from tensordict import TensorDict
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
-POLL_INTERVAL = 0.05  # seconds
+from ..data_mixers.quota import Patience, Quota
+
+_SETTINGS = {"poll_interval": 0.05, "wait_for_oldest": Patience().oldest, "wait_for_task": Patience().task}  # seconds
 
 
-def OrderedReplayBuffer(trainer_mode, sampler_kwargs=None, **kwargs):
-    """The buffer for `trainer_mode`: verl's own for "sync", whose batch is what was dispatched; else `InOrder`. Both poll
-    every `sampler_kwargs.poll_interval` seconds (0.05 by default). verl hands a custom sampler none of its group filtering
-    options, so there is none here."""
-    buffer = ReplayBuffer if trainer_mode == "sync" else InOrder
-    poll_interval = float((sampler_kwargs or {}).get("poll_interval", POLL_INTERVAL))
-    return buffer(trainer_mode=trainer_mode, sampler_kwargs=sampler_kwargs, poll_interval=poll_interval, **kwargs)
+def BalancedReplayBuffer(trainer_mode: str, sampler_kwargs: Mapping[str, float] | None = None, **kwargs):
+    """The buffer for `trainer_mode`: `BalancedSync`, whose batch is what was dispatched, or `BalancedAsync`.
+
+    Args:
+        sampler_kwargs: seconds: `poll_interval` between two looks, `wait_for_oldest` and `wait_for_task` (`Patience`).
+
+    Raises:
+        ValueError: an unknown setting, or one below 0.
+    """
+    unknown = set(sampler_kwargs or {}) - set(_SETTINGS)
+    if unknown:
+        raise ValueError(
+            f"trainer.v1.sampler.sampler_kwargs.{min(unknown)} is unknown; this buffer takes {', '.join(_SETTINGS)}"
+        )
+    buffer = BalancedSync if trainer_mode == "sync" else BalancedAsync
+    return buffer(trainer_mode=trainer_mode, sampler_kwargs=sampler_kwargs, **kwargs)
 
 
-class InOrder(ReplayBufferAsync):
-    """Trains groups in the order in which their prompts were dispatched, and waits for one that is not finished.
+def column(data, field) -> list:
+    """A non-tensor column of a TransferQueue batch as a plain list (it comes as a LinkedList, a stack or an array)."""
+    return [value if isinstance(value, str | dict) else getattr(value, "data", value) for value in data[field]]
 
-    Waiting costs little where rollouts run ahead: those behind the straggler go on meanwhile. A group that fails or grows
-    stale is evicted and replaced as in verl; its replacement is dispatched last.
+
+class Balanced:
+    """Mixin over verl's buffers that keeps the quota's books. The trainer tells what it dispatches (`quota.dispatch`).
+
+    Args:
+        clock: seconds, of any origin.
     """
 
-    def _has_enough_samples(self, global_steps, partition_id, batch_size, sampleable_keys):
-        if not super()._has_enough_samples(global_steps, partition_id, batch_size, sampleable_keys):
-            return False
-        return partition_id == "val" or sampleable_keys.issuperset(self._oldest(partition_id, batch_size))
+    def __init__(self, *, sampler_kwargs, clock: Callable[[], float] = time.monotonic, **kwargs):
+        given = _SETTINGS | dict(sampler_kwargs or {})
+        super().__init__(sampler_kwargs=sampler_kwargs, poll_interval=float(given["poll_interval"]), **kwargs)
+        self.quota = Quota(Patience(float(given["wait_for_oldest"]), float(given["wait_for_task"])))
+        self.clock = clock
 
     def _select_prompt_uids(self, partition_id, sampleable_keys, batch_size):
         selected, partition, steps = super()._select_prompt_uids(partition_id, sampleable_keys, batch_size)
-        return selected if partition_id == "val" else self._oldest(partition_id, batch_size), partition, steps
+        if partition_id == "train":
+            now = self.clock()
+            selected = self._choose(selected, sampleable_keys, batch_size, now)
+            self.quota.train(selected, now)
+        return selected, partition, steps
 
-    def _oldest(self, partition_id, count) -> list[str]:
-        """TransferQueue lists prompts in the order in which they were first put."""
-        return list(islice(self.prompt_global_steps[partition_id], count))
+    def _choose(self, selected, sampleable_keys, batch_size, now):
+        raise NotImplementedError
+
+    def _refuse_strangers(self, groups) -> None:
+        strangers = set(groups) - self.quota.groups.keys()
+        if strangers:
+            raise RuntimeError(
+                f"{len(strangers)} groups were not dispatched by an sv6d trainer, so their tasks are unknown: set "
+                f"trainer.v1.trainer_mode=sv6d_{self.trainer_mode}, or leave trainer.v1.sampler.custom_sampler unset"
+            )
+
+
+class BalancedSync(Balanced, ReplayBuffer):
+    """verl's synchronous buffer: a step trains all that was dispatched for it."""
+
+    def _choose(self, selected, sampleable_keys, batch_size, now):
+        self._refuse_strangers(selected)
+        return selected
+
+
+class BalancedAsync(Balanced, ReplayBufferAsync):
+    """Whole groups by quota. What is lost is replaced at once by the same task.
+
+    A group that grew stale (verl's `max_off_policy_threshold` and `..._strategy`) is rolled out again from the same
+    prompt. One that failed, or that verl's group filtering takes out (`_dapo_filtered_keys`, off for custom samplers),
+    gives way to another row of its task.
+    """
+
+    def __init__(self, *, refill_fn=None, **kwargs):
+        super().__init__(**kwargs)  # without verl's refill_fn, which asks for a number of prompts of whatever task
+        self._refill = self._repeat = None
+
+    def connect(self, refill: Callable[[list[str]], list[str]], repeat: Callable[[TensorDict], Any]) -> None:
+        """The trainer's ways to replace groups.
+
+        Args:
+            refill: dispatches another row of each of these tasks and returns the new groups' ids.
+            repeat: dispatches prompts, as they lay in TransferQueue, once more.
+        """
+        self._refill, self._repeat = refill, repeat
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """Continue with the groups that TransferQueue holds, and a checkpoint's `quota.state()`."""
+        self._sync_metadata_from_transfer_queue()
+        groups = list(self.prompt_global_steps["train"])
+        tasks = tq.kv_batch_get(keys=groups, partition_id="train", select_fields=["data_source"]) if groups else None
+        self.quota.restore(dict(zip(groups, column(tasks, "data_source"), strict=True)) if groups else {}, state)
+
+    def _has_enough_samples(self, global_steps, partition_id, batch_size, sampleable_keys):
+        enough = super()._has_enough_samples(global_steps, partition_id, batch_size, sampleable_keys)
+        if partition_id == "val":
+            return enough
+        # Asked even while verl waits for stale rollouts: the quota's patience runs meanwhile.
+        return self._choose(None, sampleable_keys, batch_size, self.clock()) is not None and enough
+
+    def _choose(self, selected, sampleable_keys, batch_size, now):
+        self._refuse_strangers(sampleable_keys)
+        return self.quota.choose(sampleable_keys, batch_size, now)
+
+    def _evict_terminal_groups(self, global_steps, partition_id, eviction_reasons):
+        stale, filtered, failed, _ = eviction_reasons
+        self._refuse_strangers(stale | filtered | failed)
+        lost = [group for group in self.quota.groups if group in filtered | failed]
+        again = [group for group in self.quota.groups if group in stale - (filtered | failed)]
+        prompts = tq.kv_batch_get(keys=again, partition_id=partition_id) if again else None
+        evicted = super()._evict_terminal_groups(global_steps, partition_id, eviction_reasons)
+        if again:
+            self._repeat(prompts)
+            for group in again:
+                self.quota.repeat(group)
+        if lost:
+            for old, new in zip(lost, self._refill([self.quota.groups[group] for group in lost]), strict=True):
+                self.quota.replace(old, new)
+        return evicted

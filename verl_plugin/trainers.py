@@ -19,7 +19,9 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from ..reports.recorder import Recorder
 from ..rewards import COMPONENTS
 from . import mends
+from .balance import BalancedTrainer
 from .problems import PROBLEMS
+from .replay_buffer import column
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +35,6 @@ def require_plugin() -> None:
     if PROBLEMS:
         raise RuntimeError("sv6d cannot train, its plug-in did not load whole: " + "; ".join(PROBLEMS))
     mends.require("verl")
-
-
-def column(data, field) -> list:
-    """A non-tensor column of a TransferQueue batch as a plain list (it comes as a LinkedList, a stack or an array)."""
-    return [value if isinstance(value, str | dict) else getattr(value, "data", value) for value in data[field]]
 
 
 def rollout_rows(keys, tags, data, *, step: int, limit: int, decode=None) -> list[dict]:
@@ -176,15 +173,15 @@ class RecordingTrainer:
 
 
 @register_trainer("sv6d_sync")
-class SyncTrainer(RecordingTrainer, PPOTrainerSync):
+class SyncTrainer(RecordingTrainer, BalancedTrainer, PPOTrainerSync):
     base_mode = "sync"
 
 
 @register_trainer("sv6d_colocate_async")
-class ColocateAsyncTrainer(RecordingTrainer, PPOTrainerColocateAsync):
+class ColocateAsyncTrainer(RecordingTrainer, BalancedTrainer, PPOTrainerColocateAsync):
     base_mode = "colocate_async"
 
 
 @register_trainer("sv6d_separate_async")
-class SeparateAsyncTrainer(RecordingTrainer, PPOTrainerSeparateAsync):
+class SeparateAsyncTrainer(RecordingTrainer, BalancedTrainer, PPOTrainerSeparateAsync):
     base_mode = "separate_async"

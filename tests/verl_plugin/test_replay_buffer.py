@@ -1,68 +1,61 @@
-"""The replay buffers poll as often as they are told, and take groups in the order of their dispatch."""
+"""The replay buffers as verl makes them: the right one for each trainer, with the settings of the recipe."""
 
 import pytest
-from sv6d.verl_plugin.replay_buffer import InOrder, OrderedReplayBuffer
-from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from sv6d.verl_plugin.replay_buffer import BalancedAsync, BalancedReplayBuffer, BalancedSync
 
 VERLS_ARGUMENTS = dict(trainer_config={}, max_off_policy_threshold=3, max_off_policy_strategy="wait", refill_fn=print)
 
 
+def make(mode="colocate_async", sampler_kwargs=None, **more):
+    return BalancedReplayBuffer(trainer_mode=mode, sampler_kwargs=sampler_kwargs, **VERLS_ARGUMENTS, **more)
+
+
 @pytest.mark.parametrize(
-    ("mode", "expected"), [("sync", ReplayBuffer), ("colocate_async", InOrder), ("separate_async", InOrder)]
+    ("mode", "expected"),
+    [("sync", BalancedSync), ("colocate_async", BalancedAsync), ("separate_async", BalancedAsync)],
 )
 def test_the_buffer_of_each_mode(mode, expected):
-    buffer = OrderedReplayBuffer(trainer_mode=mode, sampler_kwargs={}, **VERLS_ARGUMENTS)
+    buffer = make(mode)
     assert type(buffer) is expected
-    assert (buffer.max_off_policy_threshold, buffer.max_off_policy_strategy, buffer.refill_fn) == (3, "wait", print)
+    assert (buffer.max_off_policy_threshold, buffer.max_off_policy_strategy) == (3, "wait")
 
 
-@pytest.mark.parametrize(("options", "seconds"), [(None, 0.05), ({}, 0.05), ({"poll_interval": 0.5}, 0.5)])
-def test_poll_interval(options, seconds):
-    buffer = OrderedReplayBuffer(trainer_mode="sync", sampler_kwargs=options, **VERLS_ARGUMENTS)
-    assert buffer.poll_interval == seconds
+def test_settings_and_their_defaults():
+    assert (make().poll_interval, make().quota.patience) == (0.05, (60, 300))
+    given = make(sampler_kwargs={"poll_interval": 1, "wait_for_oldest": 2, "wait_for_task": float("inf")})
+    assert (given.poll_interval, given.quota.patience) == (1.0, (2, float("inf")))
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(
+        ValueError, match=r"sampler_kwargs\.wait is unknown; this buffer takes poll_interval, wait_for_o"
+    ):
+        make(sampler_kwargs={"wait": 3})
 
 
 def test_verl_finds_it_by_the_path_in_the_recipes():
     from verl.utils.import_utils import load_extern_type
 
-    assert load_extern_type("pkg://sv6d.verl_plugin.replay_buffer", "OrderedReplayBuffer") is OrderedReplayBuffer
+    assert load_extern_type("pkg://sv6d.verl_plugin.replay_buffer", "BalancedReplayBuffer") is BalancedReplayBuffer
 
 
-@pytest.fixture
-def buffer(monkeypatch):
-    """A buffer whose TransferQueue holds prompts a, b, c, d in that order; `finish` marks some as finished."""
-    status = dict.fromkeys("abcd", "running")
-
-    def kv_list():
-        prompts = {key: {"is_prompt": True, "status": status[key], "global_steps": 1} for key in status}
-        return {"train": prompts, "val": prompts}
-
-    monkeypatch.setattr("transfer_queue.kv_list", kv_list)
-    made = OrderedReplayBuffer(trainer_mode="colocate_async", sampler_kwargs={}, **VERLS_ARGUMENTS)
-
-    def finish(*keys):
-        status.update(dict.fromkeys(keys, "finished"))
-        made._sync_metadata_from_transfer_queue()
-        return made.finished_keys["train"]
-
-    return made, finish
+@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+def test_another_trainer_is_told_what_to_set(mode):
+    buffer = make(mode)
+    buffer.finished_keys["train"].update("ab")
+    with pytest.raises(RuntimeError, match=f"2 groups were not dispatched by an sv6d trainer.*sv6d_{mode}"):
+        buffer._select_prompt_uids("train", {"a", "b"}, 2)
 
 
-def test_it_waits_for_the_oldest_groups(buffer):
-    made, finish = buffer
-    assert not made._has_enough_samples(1, "train", 2, finish("c", "d"))
-    assert not made._has_enough_samples(1, "train", 2, finish("b"))
-    assert made._has_enough_samples(1, "train", 2, finish("a"))
+def test_synchronous_steps_train_what_was_dispatched():
+    buffer = make("sync")
+    buffer.quota.dispatch({"a": "x", "b": "y"})
+    assert sorted(buffer._select_prompt_uids("train", {"a", "b"}, 2)[0]) == ["a", "b"]
+    assert buffer.quota.report().trained == {"x": 1, "y": 1}
 
 
-def test_it_takes_the_oldest_groups_in_order(buffer):
-    made, finish = buffer
-    selected, _, _ = made._select_prompt_uids("train", finish("d", "b", "a"), 2)
-    assert selected == ["a", "b"]
-
-
-def test_validation_takes_what_is_finished(buffer):
-    made, finish = buffer
-    finished = finish("c", "d")
-    assert made._has_enough_samples(1, "val", 2, finished)
-    assert set(made._select_prompt_uids("val", finished, 2)[0]) == {"c", "d"}
+@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+def test_validation_takes_what_is_finished(mode):
+    buffer = make(mode)
+    assert set(buffer._select_prompt_uids("val", {"c", "d"}, 2)[0]) == {"c", "d"}
+    assert mode == "sync" or buffer._has_enough_samples(1, "val", 2, {"c", "d"})

@@ -1,0 +1,105 @@
+"""The trainers' side of the balanced replay buffer: what was dispatched, replacements, checkpoints, metrics.
+
+verl's trainer knows the tasks of the prompts that it dispatches, and the buffer is told nothing of them; this tells it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from verl.utils import tensordict_utils as tu
+from verl.utils.dataset.rl_dataset import collate_fn
+
+from ..data_mixers.quota import Tally
+from .replay_buffer import Balanced, BalancedAsync, column
+
+STATE = "balance.json"
+
+
+def mixture_metrics(tally: Tally, debt: Mapping[str, int]) -> dict[str, float]:
+    """A step's metrics: by task the shares requested and trained (0 to 1), the groups that it is owed now and those of
+    it that were replaced; and in all the groups replaced by other rows, rolled out again and stood in for."""
+    steps = {"requested": tally.requested, "realised": tally.trained}
+    replaced = tally.refilled + tally.repeated
+    metrics = {
+        "sv6d/refilled_groups": tally.refilled.total(),
+        "sv6d/repeated_groups": tally.repeated.total(),
+        "sv6d/skipped_groups": tally.skipped,
+        "sv6d/balance_wait_seconds": tally.waited,
+    }
+    for task in sorted({*tally.requested, *tally.trained, *debt}):
+        for name, counts in steps.items():
+            metrics[f"mixture/{task}/{name}"] = counts[task] / max(counts.total(), 1)
+        metrics[f"mixture/{task}/debt"] = debt.get(task, 0)
+        metrics[f"mixture/{task}/replaced"] = replaced[task]
+    return metrics
+
+
+class BalancedTrainer:
+    """Mixin over a V1 trainer; idle where the replay buffer is another one."""
+
+    def _build_replay_buffer(self):
+        buffer = super()._build_replay_buffer()
+        if isinstance(buffer, BalancedAsync):
+            buffer.connect(refill=self._dispatch_other_rows, repeat=self._dispatch_again)
+        return buffer
+
+    def _init_dataloader(self):
+        super()._init_dataloader()
+        if isinstance(self.replay_buffer, BalancedAsync) and not hasattr(self.train_dataset, "refill"):
+            raise TypeError(
+                f"{type(self.train_dataset).__name__} has no refill(task, number), with which the balanced replay buffer "
+                f"replaces a failed group by its task: set data.custom_cls to MixtureDataset (docs/data.md), or leave "
+                f"trainer.v1.sampler.custom_sampler unset"
+            )
+
+    def _next_train_batch(self, num_prompts=None):
+        batch = super()._next_train_batch(num_prompts)
+        if isinstance(self.replay_buffer, Balanced):
+            groups = zip(column(batch, "uid"), column(batch, "data_source"), strict=True)
+            self.replay_buffer.quota.dispatch(dict(groups))
+        return batch
+
+    def _dispatch_other_rows(self, tasks: list[str]) -> list[str]:
+        """Another row of each task: `refill(task, number)` of the dataset, fed through verl's own way of fetching."""
+        number = self.replay_buffer.quota.refill_number
+        rows = [collate_fn([self.train_dataset.refill(task, number(task))]) for task in tasks]
+        stream, self.train_dataloader_it = self.train_dataloader_it, iter(rows)
+        try:
+            batch = super()._next_train_batch(len(rows))
+        finally:
+            self.train_dataloader_it = stream
+        self._submit_batch_to_rollout(batch)
+        return column(batch, "uid")
+
+    def _dispatch_again(self, prompts) -> None:
+        tu.assign_non_tensor_data(prompts, "global_steps", self.global_steps)
+        self._submit_batch_to_rollout(prompts)
+
+    def _save_checkpoint(self):
+        if isinstance(self.replay_buffer, BalancedAsync):
+            path = self._balance_file(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(self.replay_buffer.quota.state()))
+        super()._save_checkpoint()  # its last act names this checkpoint the latest
+
+    def _load_checkpoint(self):
+        super()._load_checkpoint()
+        if self.global_steps == 0 or not isinstance(self.replay_buffer, BalancedAsync):
+            return
+        trainer = self.config.trainer
+        if trainer.resume_mode == "resume_path":
+            path = self._balance_file(trainer.resume_from_path)
+        else:
+            path = self._balance_file(trainer.default_local_dir, f"global_step_{self.global_steps}")
+        self.replay_buffer.restore(json.loads(path.read_text()) if path.exists() else None)
+
+    @staticmethod
+    def _balance_file(*folder: str) -> Path:
+        return Path(*folder, STATE)
+
+    def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        if isinstance(self.replay_buffer, Balanced):
+            quota = self.replay_buffer.quota
+            metrics.update(mixture_metrics(quota.report(), quota.debt))
