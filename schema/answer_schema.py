@@ -18,8 +18,9 @@ from .taxonomy import Taxonomy
 MAX_TIME = 86400.0
 """Seconds; the largest time an answer may say where the video's duration is not given. It keeps 1e999 out."""
 
-MAX_CELLS = 2000
-"""How many cells of `step` seconds a duration may have: grammar and its compile time grow with them."""
+MAX_CELLS = 400
+"""How many cells a duration is cut into at most, longer ones than asked where need be: a compiled grammar and its compile
+time grow with them."""
 
 
 class LimitError(ValueError):
@@ -33,9 +34,9 @@ class Limits:
     duration: float | None = None
     """Seconds; no time lies beyond it."""
     step: float | None = None
-    """Seconds, with `duration`: a segment's start lies in an earlier or the same cell of this length, its end after that
-    cell, so that no segment ends before it starts. A schema cannot compare two numbers; this spells the comparison out,
-    at the price that a segment within one cell cannot be said. None: a segment may end before it starts."""
+    """Seconds: where the duration is known too, it is cut into cells of this length, and a segment that starts in one ends
+    after it, so that none ends before it starts. A schema cannot compare two numbers; this spells the comparison out, at
+    the price that a segment within one cell cannot be said. None: a segment may end before it starts."""
     max_segments: int | None = None
     max_tags: int | None = None
     """How many tags a sub-dimension that takes several may get; None: all that it has."""
@@ -51,12 +52,6 @@ class Limits:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value > 0):
                 raise LimitError(f"{name} = {value!r} is wrong; give a whole number above 0")
-        if self.step is not None and self.duration is None:
-            raise LimitError(f"step = {self.step!r} needs a duration: its cells must end somewhere; give both")
-        if self.step is not None and self.duration / self.step > MAX_CELLS:
-            raise LimitError(
-                f"step = {self.step!r} cuts {self.duration:g} s into more than {MAX_CELLS} cells; give a longer one"
-            )
 
     @staticmethod
     def read(values: Mapping[str, Any]) -> "Limits":
@@ -123,10 +118,10 @@ def _segment(limits: Limits, labels: str | None = None) -> dict[str, Any]:
     """One segment; `labels` names the definition of its labels."""
     last = MAX_TIME if limits.duration is None else float(limits.duration)
     rest = {"labels": {"$ref": f"#/$defs/{labels}"}} if labels else {}
-    if limits.step is None:
+    if limits.step is None or limits.duration is None:
         return _object({"start": _time(0.0, last), "end": _time(0.0, last), **rest})
-    cells = ceil(last / limits.step)
-    bounds = [min(last, round(k * limits.step, 3)) for k in range(cells + 1)]
+    step = max(limits.step, last / MAX_CELLS)
+    bounds = [min(last, round(k * step, 3)) for k in range(ceil(last / step) + 1)]
     return {
         "anyOf": [_object({"start": _time(a, b), "end": _time(b, last), **rest}) for a, b in pairwise(bounds) if a < b]
     }

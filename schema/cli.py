@@ -50,6 +50,8 @@ def command(task: str, taxonomy_path: Path | None, tasks_path: Path | None, **li
     In verl's rollouts:
       actor_rollout_ref.rollout.agent.default_agent_loop=sv6d_constrained
     """
+    if limits["step"] and not limits["duration"]:
+        raise click.UsageError("--step needs --duration: its cells must end somewhere")
     try:
         taxonomy = Taxonomy.load(taxonomy_path)
         tasks = load_tasks(tasks_path, taxonomy) if tasks_path else TASKS

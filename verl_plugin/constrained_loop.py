@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -79,24 +80,35 @@ def row_constraint(config: DictConfig, task: str | None, info: Mapping[str, Any]
     Args:
         config: verl's whole configuration.
         task: the row's `data_source`; one that is not among our 13 stays free, with a warning.
-        info: the row's `extra_info`; its `duration` counts where a `step` is set.
+        info: the row's `extra_info`; where a `step` is set, its `duration` counts.
 
     Raises:
-        LimitError, TaskError, TaxonomyError: a setting that cannot be; before any answer is sampled.
+        TaxonomyError: the rewards' taxonomy lacks what the task asks for.
+    """
+    if task not in TASKS:
+        _warn_free(task)
+        return {}
+    limits, taxonomy = read_settings(config)
+    duration = (info or {}).get("duration")
+    if limits.step is not None and duration:
+        limits = replace(limits, duration=ROUNDING * ceil(duration / ROUNDING))
+    return _compact(task, taxonomy, limits)
+
+
+def read_settings(config: DictConfig) -> tuple[Limits, str | None]:
+    """The limits of all rows, and the name or path of the rewards' taxonomy. Our trainers ask before they start.
+
+    Raises:
+        LimitError: a setting that cannot be.
     """
     rollout = config.actor_rollout_ref.rollout
     if rollout.name != "vllm":
         raise LimitError(
             f"rollout.name = {rollout.name!r}: constrained answers need vllm's structured outputs; use vllm"
         )
-    if task not in TASKS:
-        _warn_free(task)
-        return {}
     limits = _plain(OmegaConf.select(rollout, "custom.answers")) or {}
     taxonomy = (_plain(OmegaConf.select(config, "reward.reward_kwargs")) or {}).get("taxonomy")
-    if limits.get("step") and (duration := (info or {}).get("duration")):
-        limits = limits | {"duration": ROUNDING * ceil(duration / ROUNDING)}
-    return _compact(task, taxonomy, Limits.read(limits))
+    return Limits.read(limits), taxonomy
 
 
 @lru_cache(maxsize=4096)
