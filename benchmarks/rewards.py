@@ -162,7 +162,7 @@ def main():
         table.add_row(family, str(len(own)), *figures(taken, len(own)))
     table.add_section()
     table.add_row("all", str(len(samples)), *figures(total, len(samples)))
-    Console(width=100).print(table)
+    Console(width=112).print(table)
 
 
 def figures(taken: list[float], samples: int) -> list[str]:

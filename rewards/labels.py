@@ -74,13 +74,15 @@ class LabelTable:
     def _add_large(self, distances: np.ndarray, states: np.ndarray, columns: Sequence[Sequence[Said]]) -> None:
         """Add the distances of sets that have no row."""
         for k in np.flatnonzero((states == LARGE).any(axis=1)):
+            large = np.flatnonzero(states[k] == LARGE)
             places: dict[tuple[int, ...], list[int]] = {}
-            for i in np.flatnonzero(states[k] == LARGE):
+            for i in large:
                 places.setdefault(self._states[k].ids(columns[k][i]), []).append(i)
-            few = len(places) <= max(MAX_LARGE, 2 * len(set(self._true[k])))
+            if len(places) > max(MAX_LARGE, 2 * len(set(self._true[k]))):
+                distances[large] += self._shares[k]
+                continue
             for ids, rows in places.items():
-                away = set_distances(self._states[k].sub, ids, self._true[k]) if few else 1.0
-                distances[rows] += self._shares[k] * away
+                distances[rows] += self._shares[k] * set_distances(self._states[k].sub, ids, self._true[k])
 
 
 LARGE = 0

@@ -25,6 +25,9 @@ are 0. It bounds the work; the exact values would be at most a quarter there."""
 MAX_EXCESS = 32768
 """An answer's JSON must end within four times the length of the truth and this many characters."""
 
+MAX_LONG_EXCESS = 262144
+"""It must also end within twice the length of the truth and this many characters, which is less for very long truths."""
+
 _EVEN: Mapping[str, float] = MappingProxyType({})
 
 
@@ -84,7 +87,8 @@ def _read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: 
     segments = read_true_segments(ground_truth, taxonomy, labelled)
     table = LabelTable(segments, taxonomy, dict(weights)) if labelled else None
     form = exact_form(table.pairs, table.common_dimensions) if table else exact_form(None)
-    return Truth(Times.of(segments), table, len(segments), 4 * len(ground_truth) + MAX_EXCESS, form, taxonomy)
+    max_length = min(4 * len(ground_truth) + MAX_EXCESS, 2 * len(ground_truth) + MAX_LONG_EXCESS)
+    return Truth(Times.of(segments), table, len(segments), max_length, form, taxonomy)
 
 
 def read_answer(response: str, truth: Truth) -> Answer:

@@ -15,6 +15,10 @@ MAX_EXCESS = 4096
 """Of an answer, this many characters more than four times the truth are compared; each further one counts as one error,
 as nearly all of them would anyway. It bounds the work."""
 
+MAX_CELLS = 500_000_000
+"""Of a truth of more than 10,000 characters, an answer's compared length times the truth's stays below this, though twice
+the truth is always compared. It bounds the work."""
+
 
 def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardConfig) -> dict[str, float]:
     """The components of one response; `score` is the similarity."""
@@ -35,6 +39,6 @@ def compared_texts(answer: str, truth: str) -> tuple[str, str, int]:
     """Answer and truth as they are compared, and how many characters of the answer lie beyond what is compared."""
     truth = compose(truth).strip()
     answer = answer.strip()
-    limit = 4 * len(truth) + MAX_EXCESS
+    limit = min(4 * len(truth) + MAX_EXCESS, max(2 * len(truth), MAX_CELLS // max(1, len(truth))))
     excess = max(0, len(answer) - limit)
     return compose(answer[:limit]).strip(), truth, excess

@@ -114,7 +114,7 @@ class Taxonomy:
         self.default_radius = spec.default_radius
         self.fallback_radius = spec.fallback_radius
         self._steps = tuple(NORMALIZATION_STEPS[step] for step in self.normalization)
-        self._fold = lru_cache(maxsize=16384)(self.normalize)
+        self._fold = lru_cache(maxsize=32768)(self._short)
         self.dimensions: Mapping[str, Dimension] = MappingProxyType(
             {name: self._dimension(name, dimension) for name, dimension in spec.dimensions.items()}
         )
@@ -140,6 +140,10 @@ class Taxonomy:
         for step in self._steps:
             text = step(text)
         return text
+
+    def _short(self, text: str) -> str:
+        """The same, cut where it unfolds beyond the length of any tag, so that remembering it costs little."""
+        return self.normalize(text)[: MAX_TAG_LENGTH + 1]
 
     def sub_dimension(self, dimension: str, sub_dimension: str) -> SubDimension:
         """Raises TaxonomyError with near names when there is no such sub-dimension."""
