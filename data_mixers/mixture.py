@@ -1,17 +1,25 @@
-"""Which row comes at which position: the schedule picks the task, a keyed shuffle of that task's rows picks the row.
+"""Which row comes at which position: the plan picks the task, a keyed shuffle of that task's rows picks the row.
 
-Everything follows from the position alone, so a run resumes from one number (section 5.2.4 of the report).
+Everything follows from the position alone, so a run resumes from one number, and from the mixture's identity, which refuses
+the state of another mixture (section 5.2.4 of the report).
 """
 
+import base64
 import hashlib
 import json
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .schedule import Schedule
+from .memo import Memo
+from .plan import Plan, Segment
+
+Weights = Mapping[str, int | float] | Iterable[Segment | Mapping[str, Any]]
+"""Shares by task, or the segments of a plan (each a `Segment`, or a mapping with its fields)."""
+
+_SHUFFLES = Memo(capacity=512 << 20)
 
 
 class MixtureMismatch(ValueError):
@@ -19,98 +27,240 @@ class MixtureMismatch(ValueError):
 
 
 class Location(NamedTuple):
-    """A row of a source: task name, row index in 0..size-1, and how often the source was exhausted before (epoch)."""
+    """A row of a source: task name, row index in 0..size-1, and how often the source was used up before (epoch)."""
 
     task: str
     row: int
     epoch: int
 
 
+class Places(NamedTuple):
+    """The rows of consecutive positions: task (index in the order of `sizes`), row and epoch, int64 (n,) each."""
+
+    tasks: np.ndarray
+    rows: np.ndarray
+    epochs: np.ndarray
+
+
+class Exhaustion(NamedTuple):
+    """A task whose rows have all been drawn: `position` is the first after its last new row."""
+
+    task: str
+    position: int
+
+
 class Mixture:
-    """A deterministic, endless stream over several sources, with random access.
+    """A deterministic stream over several sources, with random access.
 
     Every epoch of a task visits each of its rows once, in an order of its own that depends on (seed, task, epoch) only:
     adding or resizing one task leaves the row order of the others as it was.
 
     Args:
         sizes: rows by task; the order of the tasks breaks the schedule's ties.
-        weights: share by task (any scale), for exactly the tasks of `sizes`; None weighs them equally.
+        weights: share by task (any scale), for exactly the tasks of `sizes`, or a plan's segments, which may give a task
+            nothing for a while; None weighs them equally.
         seed: key of the shuffles.
+        exhausted: what happens when a task's rows are used up. "repeat": it begins its next epoch, the stream is endless.
+            "stop": the stream ends before the first draw that would repeat a row. "renormalise": the task leaves and the
+            others share its place in the ratio of their weights, debts carried, until every row was drawn once.
+        mode: of the schedule, "prefix" or "window".
+
+    Attributes:
+        length: positions of the stream; None when it is endless.
+        exhaustions: when each task's rows are used up for the first time, in the order of the positions.
+        plan: the tasks in their order, by position; `agreed` is the same before sources were used up ("renormalise").
+        identity: what the stream depends on, small enough to be saved with every step: sizes and segments packed.
+        fingerprint: hash of all that the stream depends on: equal fingerprints give equal streams.
     """
 
-    def __init__(self, sizes: Mapping[str, int], weights: Mapping[str, int | float] | None = None, seed: int = 0):
-        weights = dict.fromkeys(sizes, 1) if weights is None else weights
-        _check_sources(sizes, weights)
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        weights: Weights | None = None,
+        seed: int = 0,
+        exhausted: Literal["repeat", "stop", "renormalise"] = "repeat",
+        mode: Literal["prefix", "window"] = "prefix",
+    ):
+        for task, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"task {task!r} has {size} rows; give it rows or leave it out of the mixture")
         self.sizes = {task: int(size) for task, size in sizes.items()}
-        self.seed = int(seed)
-        self.schedule = Schedule({task: weights[task] for task in sizes})
+        self.seed, self.mode = int(seed), mode
+        self._follow(Plan(_segments(self.sizes, weights), mode), exhausted)
+
+    def _follow(self, agreed: Plan, exhausted: str) -> None:
+        self.agreed = agreed
+        self.exhausted = exhausted
+        self.plan, self.exhaustions, self.length = _use_up(agreed, self.sizes, exhausted)
+        self._sizes = np.array([self.sizes[task] for task in self.plan.tasks], np.int64)
+        self.identity, self.fingerprint = self._identify()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.sizes)
 
     def locate(self, position: int) -> Location:
         """The row at a position (>= 0); needs no earlier position to have been asked for."""
-        index, number = self.schedule.draw(position)
-        task = self.schedule.tasks[index]
+        self.require(position + 1)
+        index, number = self.plan.draw(position)
+        task = self.plan.tasks[index]
         epoch, place = divmod(number, self.sizes[task])
-        order = permutation(f"{self.seed}/{epoch}/{task}", self.sizes[task])
-        return Location(task, int(order[place]), epoch)
+        return Location(task, int(self._order(task, epoch)[place]), epoch)
 
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What the stream depends on: tasks and their order (hashed), rows and draws a period by task, seed."""
-        return {
-            "tasks": _digest(list(self.sizes)),
-            "sizes": list(self.sizes.values()),
-            "weights": self.schedule.counts.tolist(),
-            "seed": self.seed,
-        }
+    def places(self, positions: range) -> Places:
+        """The rows of consecutive positions, all at once.
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the identity: equal fingerprints give equal streams."""
-        return _digest(self.identity)
+        Raises:
+            ValueError: the range has a stride (the message says which tasks it would see), or passes the stream's end.
+        """
+        if positions.step != 1:
+            raise ValueError(self._why_no_stride(positions))
+        self.require(positions.stop)
+        tasks = self.plan.take(positions.start, positions.stop).astype(np.int64)
+        before = self.plan.drawn(positions.start)
+        epochs, rows = np.empty_like(tasks), np.empty_like(tasks)
+        for index in np.unique(tasks):
+            mine = np.flatnonzero(tasks == index)
+            epoch, place = np.divmod(before[index] + np.arange(len(mine)), self._sizes[index])
+            epochs[mine] = epoch
+            for number in range(epoch[0], epoch[-1] + 1):
+                rows[mine[epoch == number]] = self._order(self.plan.tasks[index], number)[place[epoch == number]]
+        return Places(tasks, rows, epochs)
+
+    def _order(self, task: str, epoch: int) -> np.ndarray:
+        return permutation(f"{self.seed}/{epoch}/{task}", self.sizes[task])
+
+    def requested(self, start: int, stop: int) -> dict[str, int]:
+        """Draws of each task at the positions start..stop-1: what a step, or a run, asks for."""
+        counts = self.plan.drawn(stop) - self.plan.drawn(start)
+        return dict(zip(self.plan.tasks, counts.tolist(), strict=True))
+
+    def epochs(self, position: int) -> dict[str, float]:
+        """How often each task's rows have been gone through before a position; 1.5 is once and a half."""
+        return {task: count / self.sizes[task] for task, count in self.requested(0, position).items()}
+
+    def require(self, length: int, step: int | None = None) -> None:
+        """Refuse a run that is longer than the stream.
+
+        Raises:
+            ValueError: says at which position (and step, given its prompts) which task's rows are used up.
+        """
+        if self.length is None or length <= self.length:
+            return
+        end = self.exhaustions[0 if self.exhausted == "stop" else -1]
+        in_step = f" (step {self.length // step + 1})" if step else ""
+        raise ValueError(
+            f"the run needs {length:,} prompts and the mixture ends at position {self.length:,}{in_step}: there the "
+            f"{self.sizes[end.task]:,} rows of {end.task} are used up. Shorten the run, or set exhausted='repeat'"
+        )
+
+    def _why_no_stride(self, positions: range) -> str:
+        window = np.arange(positions.start, positions.start + 1_000 * positions.step, positions.step)
+        seen = [self.plan.tasks[index] for index in np.unique(self.plan.at(window))]
+        few = f"it would see {len(seen)} of {len(self.sizes)} tasks ({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''})"
+        return (
+            f"a stride of {positions.step} does not keep the mixture's shares: from position {positions.start}, {few} in its "
+            f"first 1,000 draws. Give each rank a contiguous chunk of every batch (`sv6d.data_mixers.sharding.batch_shard`)"
+        )
+
+    def _identify(self) -> tuple[dict[str, Any], str]:
+        rest = {"seed": self.seed, "exhausted": self.exhausted}
+        plan = self.agreed.identity
+        return {"plan": plan, "sizes": _packed_sizes(self.sizes), **rest}, _digest(
+            [plan, list(self.sizes.items()), rest]
+        )
 
     def state(self, position: int) -> dict[str, Any]:
         """What resuming needs, as plain JSON under 1 KB: the position and the mixture's identity."""
-        return {"position": position, **self.identity}
+        return {"position": position, "hash": self.fingerprint, **self.identity}
 
-    def resume(self, state: Mapping[str, Any]) -> int:
-        """The position of a saved state.
+    def resume(
+        self, state: Mapping[str, Any], on_change: Literal["refuse", "carry"] = "refuse"
+    ) -> tuple["Mixture", int]:
+        """The mixture to go on with, and the position of a saved state.
+
+        Args:
+            state: of `state`.
+            on_change: when this mixture has other weights than the saved one: "refuse" it, or "carry" on, which begins a
+                segment with the weights of this mixture at the saved position; what tasks are owed is repaid in it.
 
         Raises:
-            MixtureMismatch: the state was saved by another mixture.
+            MixtureMismatch: the state was saved by another mixture; names all that differs.
         """
-        self.check(state)
-        return int(state["position"])
-
-    def check(self, state: Mapping[str, Any]) -> None:
-        """Raise `MixtureMismatch` unless `state` (a state, or an identity) was saved by an equal mixture."""
-        differences = [
-            _difference(key, state.get(key), mine, tuple(self.sizes))
-            for key, mine in self.identity.items()
-            if state.get(key) != mine
-        ]
+        position = int(state["position"])
+        if state["hash"] == self.fingerprint:
+            return self, position
+        differences = self._differences(state)
         if differences:
             raise MixtureMismatch(
                 f"this state was saved with another mixture: {'; '.join(differences)}. "
                 f"Resuming would change the order of prompts: restore its data and settings, or start a new run"
             )
+        saved = Plan.restore(self.plan.tasks, state["plan"])
+        now, then = _ahead(self.agreed, position), _ahead(saved, position)
+        if (
+            now == then
+        ):  # only the past differs: an earlier resumption changed the weights, or the plan was written later
+            return self._with(saved), position
+        if on_change == "refuse":
+            raise MixtureMismatch(
+                f"this state was saved with other weights ({_changed(then, now)}). To go on with those of now from position "
+                f"{position:,}, and repay what tasks are owed, set on_change=carry (in verl data.mixture.on_change); else "
+                f"restore the weights"
+            )
+        for segment in now:
+            start = max(segment.start, position)
+            saved = saved.change(start, segment.weights, max(segment.start + segment.ramp - start, 0))
+        return self._with(saved), position
+
+    def _with(self, agreed: Plan) -> "Mixture":
+        other = object.__new__(Mixture)
+        other.sizes, other.seed, other.mode = self.sizes, self.seed, self.mode
+        other._follow(agreed, self.exhausted)
+        return other
+
+    def _differences(self, state: Mapping[str, Any]) -> list[str]:
+        """What differs between a saved state and this mixture, weights aside."""
+        found = []
+        if state["plan"]["tasks"] != self.agreed.identity["tasks"]:
+            found.append(f"other tasks (now {', '.join(self.sizes)})")
+        elif state["sizes"] != self.identity["sizes"]:
+            found.append(f"sizes ({_changed_sizes(state['sizes'], self.sizes)})")
+        kept = {"seed": state["seed"], "exhausted": state["exhausted"], "mode": state["plan"]["mode"]}
+        mine = {"seed": self.seed, "exhausted": self.exhausted, "mode": self.mode}
+        return found + [f"{key} (saved {kept[key]}, now {mine[key]})" for key in mine if kept[key] != mine[key]]
 
 
-@lru_cache(maxsize=128)  # two epochs of 64 tasks
 def permutation(key: str, size: int) -> np.ndarray:
-    """A shuffle of 0..size-1 that depends on the key only, on any machine and NumPy version: sorted by SplitMix64."""
+    """A shuffle of 0..size-1 that depends on the key only, on any machine and NumPy version: sorted by SplitMix64.
+
+    Built when first asked for; the last 512 MB are kept.
+    """
+    return _SHUFFLES.begin((key, size), lambda: _shuffle(key, size)).result()
+
+
+def _shuffle(key: str, size: int) -> np.ndarray:
     start = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=8).digest(), "<u8")
     x = start + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    order = np.argsort(x ^ (x >> np.uint64(31)), kind="stable")
+    order = np.argsort(x ^ (x >> np.uint64(31)), kind="stable").astype(np.int32 if size < 2**31 else np.int64)
     order.flags.writeable = False
     return order
 
 
-def _check_sources(sizes: Mapping[str, int], weights: Mapping[str, int | float]) -> None:
-    for task, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"task {task!r} has {size} rows; give it rows or leave it out of the mixture")
+def _segments(sizes: Mapping[str, int], weights: Weights | None) -> list[Segment]:
+    """The plan's segments, each with a weight for every task, in the order of the tasks."""
+    if weights is None or isinstance(weights, Mapping):
+        weights = dict.fromkeys(sizes, 1) if weights is None else weights
+        _check_tasks(sizes, weights)
+        return [Segment(0, {task: weights[task] for task in sizes})]
+    segments = [part if isinstance(part, Segment) else Segment(**part) for part in weights]
+    _check_tasks(sizes, {task: 1 for part in segments for task in part.weights})
+    return [part._replace(weights={task: part.weights.get(task, 0) for task in sizes}) for part in segments]
+
+
+def _check_tasks(sizes: Mapping[str, int], weights: Mapping[str, int | float]) -> None:
     if set(weights) != set(sizes):
         unknown, missing = sorted(set(weights) - set(sizes)), sorted(set(sizes) - set(weights))
         what = "; ".join(
@@ -120,12 +270,88 @@ def _check_sources(sizes: Mapping[str, int], weights: Mapping[str, int | float])
         raise ValueError(f"weights and sources differ: {what}. Weigh exactly the tasks that have rows")
 
 
+def _use_up(plan: Plan, sizes: Mapping[str, int], exhausted: str) -> tuple[Plan, tuple[Exhaustion, ...], int | None]:
+    """The plan as the sources allow it, when each is used up, and the stream's length."""
+    if exhausted == "renormalise":
+        return _renormalise(plan, sizes)
+    if exhausted not in ("repeat", "stop"):
+        raise ValueError(f"exhausted is {exhausted!r}; set it to repeat, stop or renormalise")
+    found = _exhaustions(plan, sizes, plan.tasks)
+    if exhausted == "repeat" or not found:
+        return plan, found, None
+    length = min(plan.position_of(task, sizes[task]) or 0 for task, _ in found)
+    return plan, found, length
+
+
+def _renormalise(plan: Plan, sizes: Mapping[str, int]) -> tuple[Plan, tuple[Exhaustion, ...], int | None]:
+    left, found = list(plan.tasks), []
+    while upcoming := _exhaustions(plan, sizes, left):
+        found.append(upcoming[0])
+        left.remove(upcoming[0].task)
+        if not left:
+            return plan, tuple(found), found[-1].position
+        plan = plan.leave(found[-1].position, found[-1].task)
+    return plan, tuple(found), None
+
+
+def _exhaustions(plan: Plan, sizes: Mapping[str, int], tasks: Iterable[str]) -> tuple[Exhaustion, ...]:
+    last = ((task, plan.position_of(task, sizes[task] - 1)) for task in tasks)
+    found = [Exhaustion(task, position + 1) for task, position in last if position is not None]
+    return tuple(sorted(found, key=lambda each: each.position))
+
+
+def _ahead(plan: Plan, position: int) -> list[Segment]:
+    """What a plan follows from a position on: the segment in force, then the later ones; weights in lowest terms."""
+    kept: list[Segment] = []
+    for segment in plan.segments:  # a change drops what was planned after it
+        kept = [*(other for other in kept if other.start < segment.start), segment]
+    first = max(i for i, segment in enumerate(kept) if segment.start <= position)
+    if kept[first].start + kept[first].ramp <= position:
+        kept[first] = kept[first]._replace(start=position, ramp=0)
+    return [segment._replace(weights=_lowest(segment.weights)) for segment in kept[first:]]
+
+
+def _lowest(weights: Mapping[str, int]) -> dict[str, int]:
+    divisor = math.gcd(*weights.values())
+    return {task: weight // divisor for task, weight in weights.items()}
+
+
+def _changed(saved: list[Segment], now: list[Segment]) -> str:
+    for old, new in zip(saved, now, strict=False):
+        if old.weights != new.weights:
+            tasks = [task for task in {**old.weights, **new.weights} if old.weights.get(task) != new.weights.get(task)]
+            return ", ".join(f"{task} {old.weights.get(task, 0)} -> {new.weights.get(task, 0)}" for task in tasks)
+        if old != new:
+            return f"a segment from {old.start:,} over {old.ramp:,} -> from {new.start:,} over {new.ramp:,}"
+    return f"{len(saved)} segments from here -> {len(now)}"
+
+
+def _packed_sizes(sizes: Mapping[str, int]) -> list[int] | str:
+    """The sizes themselves where they are few, else two bytes of hash each: enough to tell which differ."""
+    plain = list(sizes.values())
+    if len(json.dumps(plain)) <= 160:
+        return plain
+    return base64.b64encode(b"".join(_two_bytes(size) for size in plain)).decode()
+
+
+def _changed_sizes(saved: list[int] | str, sizes: Mapping[str, int]) -> str:
+    if isinstance(saved, str):
+        old = base64.b64decode(saved)
+        changed = [
+            f"{task} now {size}"
+            for i, (task, size) in enumerate(sizes.items())
+            if old[2 * i : 2 * i + 2] != _two_bytes(size)
+        ]
+    else:
+        changed = [
+            f"{task} {old} -> {new}" for old, (task, new) in zip(saved, sizes.items(), strict=True) if old != new
+        ]
+    return ", ".join(changed)
+
+
+def _two_bytes(size: int) -> bytes:
+    return hashlib.blake2b(str(size).encode(), digest_size=2).digest()
+
+
 def _digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
-
-
-def _difference(key: str, saved: Any, mine: Any, tasks: tuple[str, ...]) -> str:
-    if key == "tasks" or not isinstance(saved, list) or len(saved) != len(mine):
-        return f"{key} (saved {saved}, now {mine})" if key == "seed" else f"other {key}"
-    changed = [f"{task} {old} -> {new}" for task, old, new in zip(tasks, saved, mine, strict=True) if old != new]
-    return f"{key} ({', '.join(changed)})"

@@ -15,6 +15,8 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
+from omegaconf import OmegaConf
+from torch.utils.data import get_worker_info
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from ..schema import TASKS, Taxonomy
@@ -31,7 +33,16 @@ os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
 
 logger = logging.getLogger(__name__)
 
-_SETTINGS = {"weights": None, "seed": 0, "length": None, "skipped_rows": None, "taxonomy": None}
+_SETTINGS = {
+    "weights": None,
+    "mode": "prefix",
+    "seed": 0,
+    "exhausted": "repeat",
+    "on_change": "refuse",
+    "length": None,
+    "skipped_rows": None,
+    "taxonomy": None,
+}
 _DECODED = Memo(capacity=2 << 30)
 _PROCESSED = Memo(capacity=2 << 30)
 
@@ -39,15 +50,20 @@ _PROCESSED = Memo(capacity=2 << 30)
 class MixtureDataset(RLHFDataset):
     """Row files, one a task, as the training stream of a `Mixture`; validation files in plain order.
 
-    The stream is a function of the position alone, so verl's dataloader state (the position) resumes it exactly; the
-    dataset adds only the mixture's identity to that state, to refuse a checkpoint of another mixture.
+    The stream is a function of the position alone. The state is the position and the mixture's identity, which refuses a
+    checkpoint of another mixture.
 
     Args:
         data_files: a folder of row files, or a list of row files and folders. When equal to `config.train_files`, the
             dataset is the stream.
         config: verl's `data` block, with `mixture`:
-            weights: share by task; null weighs the tasks equally.
+            weights: share by task, or a list of segments `{start, weights, ramp}`, whose starts are positions; null weighs
+                the tasks equally.
+            mode: of the schedule, "prefix" or "window".
             seed: key of the shuffles.
+            exhausted: what happens when a task's rows are used up: "repeat", "stop" or "renormalise" (see `Mixture`).
+            on_change: when a checkpoint was saved with other weights: "refuse" it, or "carry" on: the weights of now begin
+                where it was saved, and what tasks are owed is repaid.
             length: prompts in the whole run, at least steps x train_batch_size; prompts prefetched beyond the last step
                 count too.
             skipped_rows: folder for `skipped_rows.jsonl`, the list of rows that could not be used; null only logs.
@@ -77,14 +93,25 @@ class MixtureDataset(RLHFDataset):
         self.order = np.arange(len(rows))
         if self.training:
             sizes = {task: len(of_task) for task, of_task in self.rows_of.items()}
-            self.mixture = Mixture(sizes, self.settings["weights"], self.settings["seed"])
-            about = (len(self), len(rows), len(sizes), self.mixture.fingerprint)
-            logger.info("a stream of %d prompts over %d rows of %d tasks, fingerprint %s", *about)
+            chosen = {key: self.settings[key] for key in ("weights", "seed", "exhausted", "mode")}
+            self.mixture = Mixture(sizes, **chosen)
+            self._next = 0
+            self._announce(len(rows))
         elif 0 < self.max_samples < len(rows):
             rank = np.empty(len(rows), np.int64)
             for of_task in self.rows_of.values():
                 rank[of_task] = np.arange(len(of_task))
             self.order = np.sort(np.argsort(rank, kind="stable")[: self.max_samples])
+
+    def _announce(self, rows: int) -> None:
+        step = self.config.get("train_batch_size") or 1
+        self.mixture.require(len(self), step)
+        about = (len(self), rows, len(self.rows_of), self.mixture.fingerprint)
+        logger.info("a stream of %d prompts over %d rows of %d tasks, fingerprint %s", *about)
+        for task, position in self.mixture.exhaustions:
+            if position < len(self):
+                about = (len(self.rows_of[task]), task, position, position // step + 1)
+                logger.info("the %d rows of %s are used up at position %d (step %d)", *about)
 
     def __len__(self) -> int:
         return self.settings["length"] if self.training else len(self.order)
@@ -94,6 +121,7 @@ class MixtureDataset(RLHFDataset):
             index = self.order[position]
             task = self.dataframe[int(index)]["data_source"]
             return super().__getitem__(self._usable(task, int(np.searchsorted(self.rows_of[task], index))))
+        self._next = position + 1
         task, row, epoch = self.mixture.locate(position)
         return self._item(task, row, position=position, epoch=epoch)
 
@@ -161,14 +189,33 @@ class MixtureDataset(RLHFDataset):
         example.update(resolve_media(example, ""))
         return super()._build_messages(example, key)
 
+    def state(self, position: int) -> dict[str, Any]:
+        """What a run saves to go on at a position: under 1 KB."""
+        return self.mixture.state(position)
+
+    def resume(self, state: dict[str, Any]) -> int:
+        """The position to go on at; the stream is from there on as it was when the state was saved.
+
+        Raises:
+            MixtureMismatch: another mixture saved it; with other weights, unless `data.mixture.on_change` is "carry".
+        """
+        self.mixture, self._next = self.mixture.resume(state, self.settings["on_change"])
+        return self._next
+
     def state_dict(self) -> dict[str, Any]:
-        """The mixture's identity, which verl's dataloader keeps beside its position; nothing that changes."""
-        return dict(self.mixture.identity) if self.training else {}
+        """What torchdata's loader keeps beside its own state; the position is exact where no workers fetch ahead."""
+        return self.state(self._next) if self.training else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another mixture (`MixtureMismatch`)."""
-        if self.training:
-            self.mixture.check(state)
+        """Check a state of `state_dict` and go on with its mixture.
+
+        Raises:
+            MixtureMismatch: as `resume`; also weights that change under torchdata's workers, which know no common position.
+        """
+        if not self.training:
+            return
+        carry = self.settings["on_change"] == "carry" and get_worker_info() is None
+        self.mixture, self._next = self.mixture.resume(state, "carry" if carry else "refuse")
 
     @classmethod
     def _process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
@@ -245,6 +292,9 @@ def _settings(config) -> dict[str, Any]:
     unknown = set(given) - set(_SETTINGS)
     if unknown:
         raise ValueError(f"data.mixture.{sorted(unknown)[0]} is unknown; data.mixture takes {', '.join(_SETTINGS)}")
+    given = {
+        key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in given.items()
+    }
     return {**_SETTINGS, **given}
 
 
@@ -254,6 +304,8 @@ def _refuse_contradictions(config, settings: dict[str, Any], max_samples: int) -
         raise ValueError(
             f"data.mixture.length is {length!r}; set it to the prompts of the run, steps x train_batch_size"
         )
+    if settings["on_change"] not in ("refuse", "carry"):
+        raise ValueError(f"data.mixture.on_change is {settings['on_change']!r}; set it to refuse or carry")
     if config.get("shuffle", False):
         raise ValueError("data.shuffle is True, which would undo the interleaving; set data.shuffle=False")
     if config.get("filter_overlong_prompts", False):

@@ -16,9 +16,11 @@ from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from ..data_mixers.loader import PositionLoader
+from ..data_mixers.verl_dataset import MixtureDataset
 from ..reports.recorder import Recorder
 from ..rewards import COMPONENTS
-from . import mends
+from . import constrained_loop, mends
 from .balance import BalancedTrainer
 from .problems import PROBLEMS
 from .replay_buffer import column
@@ -122,11 +124,23 @@ class RecordingTrainer:
 
     def __init__(self, config):
         require_plugin()
+        if OmegaConf.select(config, "actor_rollout_ref.rollout.agent.default_agent_loop") == "sv6d_constrained":
+            constrained_loop.read_settings(config)  # a wrong one would fail rollout after rollout
         with open_dict(config):
             config.trainer.v1.trainer_mode = self.base_mode
         super().__init__(config)
         self._record_text = bool(OmegaConf.select(config, "sv6d.record_responses", default=False))
         self._recorder = None
+
+    def _init_dataloader(self):
+        super()._init_dataloader()
+        if isinstance(
+            self.train_dataset, MixtureDataset
+        ):  # saves a position, which any number of workers can go on from
+            loader = self.train_dataloader
+            self.train_dataloader = PositionLoader(
+                self.train_dataset, loader.batch_size, loader.num_workers, loader.collate_fn
+            )
 
     def fit(self, agent_loop_manager):
         """Train; the recorder is open meanwhile. `global_steps` is here the step that training continues after."""
@@ -134,8 +148,7 @@ class RecordingTrainer:
         if not directory:
             return super().fit(agent_loop_manager)
         mixture = getattr(self.train_dataset, "mixture", None)  # a dataset that is not ours has none
-        schedule = mixture and mixture.schedule
-        about = schedule and {"mixture": dict(zip(schedule.tasks, schedule.counts.tolist(), strict=True))}
+        about = mixture and {"mixture": mixture.requested(0, len(self.train_dataset))}
         with Recorder(directory, resume_step=self.global_steps, about=about) as self._recorder:
             return super().fit(agent_loop_manager)
 

@@ -4,10 +4,12 @@ import asyncio
 import json
 import logging
 from collections import Counter
+from itertools import islice
 
 import pytest
 from omegaconf import OmegaConf
 from sv6d.data_mixers import Mixture, MixtureMismatch, verl_dataset
+from sv6d.data_mixers.loader import PositionLoader
 from sv6d.data_mixers.media import probe
 from sv6d.data_mixers.memo import Memo
 from sv6d.data_mixers.prompt_length import prompt_builder, prompt_tokens
@@ -99,10 +101,17 @@ def test_fewer_validation_rows_are_taken_evenly_over_the_tasks(build, config):
     ("change", "error"),
     [
         ({"mixture": None}, "data.mixture.length is None; set it to the prompts of the run"),
-        ({"mixture": {"lenght": 3}}, "data.mixture.lenght is unknown; data.mixture takes weights, seed, length"),
+        (
+            {"mixture": {"lenght": 3}},
+            "data.mixture.lenght is unknown; data.mixture takes weights, mode, seed, exhausted, on",
+        ),
         ({"shuffle": True}, "data.shuffle=False"),
         ({"filter_overlong_prompts": True}, "filter_overlong_prompts"),
         ({"val_files": None}, "held-out"),
+        (
+            {"mixture": {"length": 3, "on_change": "keep"}},
+            "data.mixture.on_change is 'keep'; set it to refuse or carry",
+        ),
     ],
 )
 def test_settings_that_contradict_the_stream_are_refused(build, config, change, error):
@@ -120,7 +129,7 @@ def test_a_limit_on_the_stream_is_refused(build):
 # Resumption
 
 
-def loader(dataset, workers):
+def loader(dataset, workers=0):
     return StatefulDataLoader(
         dataset,
         batch_size=1,
@@ -173,10 +182,97 @@ def test_the_checkpoint_of_another_mixture_is_refused(build, config, dataset):
         next(iter(again))
 
 
-def test_the_dataset_itself_never_changes(dataset):
-    before = dataset.state_dict()
+def test_a_position_does_not_depend_on_what_was_asked_before(dataset):
     assert [name(dataset[position]) for position in (5, 3, 5)] == [name(dataset[position]) for position in (5, 3, 5)]
-    assert dataset.state_dict() == before
+
+
+def position_loader(dataset, workers=0, batch_size=1):
+    return PositionLoader(dataset, batch_size, workers, collate_fn)
+
+
+def names(batches):
+    return [
+        pair
+        for batch in batches
+        for pair in zip(batch["data_source"], [i["id"] for i in batch["extra_info"]], strict=True)
+    ]
+
+
+def test_our_trainers_resume_with_other_workers_and_another_batch_size(build, dataset):
+    whole = names(position_loader(dataset))
+    first = position_loader(build(), workers=2, batch_size=2)
+    seen = names(islice(first, 3))
+    state = first.state_dict()
+    assert len(json.dumps(state)) < 1_024
+    second = position_loader(build(), workers=0, batch_size=3)
+    second.load_state_dict(state)
+    seen += names(islice(second, 2))
+    third = position_loader(build(), workers=1, batch_size=4)
+    third.load_state_dict(second.state_dict())
+    assert seen + names(third) == whole
+
+
+def test_prompts_beyond_a_pass_are_new_ones(build, config):
+    config.mixture.length = 6
+    loader = position_loader(build(), batch_size=2)
+    twice = names([*loader, *loader])
+    config.mixture.length = 12
+    assert twice == names(position_loader(build(), batch_size=2))
+    assert len(loader) == 3
+
+
+OTHER = {"subject": 3, "ocr_regular": 1}
+
+
+@pytest.mark.parametrize("kind", [position_loader, loader])
+def test_other_weights_are_carried_where_the_settings_say_so(build, config, dataset, kind):
+    """Twelve prompts at 1 : 1, then 3 : 1 from there on; the rows go on where each task was."""
+    first = kind(dataset)
+    seen = names(islice(first, 12))
+    config.mixture.weights = OTHER
+    refused = kind(build())
+    with pytest.raises(MixtureMismatch, match=r"other weights \(subject 1 -> 3\)"):
+        refused.load_state_dict(first.state_dict())
+        next(iter(refused))
+    config.mixture.on_change = "carry"
+    again = kind(build())
+    again.load_state_dict(first.state_dict())
+    seen += names(again)
+    assert Counter(task for task, _ in seen[:12]) == {"subject": 6, "ocr_regular": 6}
+    assert Counter(task for task, _ in seen[12:]) == {"subject": 9, "ocr_regular": 3}
+    rows = [row for task, row in seen if task == "subject"]
+    assert all(set(rows[i : i + 3]) == set("abc") for i in range(0, 15, 3))
+
+
+def test_torchdatas_workers_cannot_carry_other_weights(build, config, dataset):
+    """Each worker knows only the positions that it fetched."""
+    first = loader(dataset, 1)
+    next(iter(first))
+    config.mixture.update(weights=OTHER, on_change="carry")
+    again = loader(build(), 1)
+    again.load_state_dict(first.state_dict())
+    with pytest.raises(MixtureMismatch, match="subject 1 -> 3"):
+        next(iter(again))
+
+
+def test_a_run_that_outlasts_its_sources_is_refused_with_the_step(build, config):
+    config.train_batch_size = 2
+    config.mixture.exhausted = "stop"
+    with pytest.raises(
+        ValueError, match=r"needs 24 prompts and the mixture ends at position 5 \(step 3\): there the 2 rows of ocr"
+    ):
+        build()
+    config.mixture.length = 5
+    assert len(build()) == 5
+
+
+def test_the_steps_at_which_sources_are_used_up_are_told(build, config, caplog):
+    """subject, ocr_regular, subject, ocr_regular, subject: three rows of the first, two of the other."""
+    config.train_batch_size = 2
+    with caplog.at_level(logging.INFO):
+        build()
+    assert "the 2 rows of ocr_regular are used up at position 4 (step 3)" in caplog.text
+    assert "the 3 rows of subject are used up at position 5 (step 3)" in caplog.text
 
 
 # Bad rows

@@ -3,10 +3,10 @@
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from sv6d.data_mixers import Mixture
 from sv6d.rewards import COMPONENTS
 from sv6d.verl_plugin import trainers
 from verl.trainer.ppo.v1 import get_trainer_cls
@@ -103,12 +103,20 @@ def test_rollout_and_actor_are_compared_where_the_present_policy_wrote():
     assert trainers.fresh_difference(tags, data, step=9) is None
 
 
+class Stream:
+    """Stands for the dataset: a run of three prompts."""
+
+    mixture = Mixture({"ocr_regular": 5, "cut_point_detection": 5}, {"ocr_regular": 2, "cut_point_detection": 1})
+
+    def __len__(self):
+        return 3
+
+
 class Base:
     """Stands for verl's trainer under the mixin."""
 
     global_steps = 0
-    schedule = SimpleNamespace(tasks=("ocr_regular", "cut_point_detection"), counts=np.array([2, 1]))
-    train_dataset = SimpleNamespace(mixture=SimpleNamespace(schedule=schedule))
+    train_dataset = Stream()
 
     def __init__(self, config):
         self.config = config
