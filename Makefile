@@ -2,8 +2,9 @@
 # make test    every test, with real verl, Ray, vLLM and a browser (about 12 minutes after set-up)
 # make lint    ruff
 # make bench   the benchmarks, each against a floor or a peer measured in the same run
+# make fuzz    a coverage-guided search for a response that breaks the rewards (TIME=60 seconds)
 # make setup   the environment in .venv; the others call it, and it does nothing when nothing changed
-.PHONY: setup demo test lint bench browser
+.PHONY: setup demo test lint bench fuzz browser
 BIN := .venv/bin
 
 setup:
@@ -23,6 +24,9 @@ lint: setup
 
 bench: setup
 	@for file in benchmarks/*.py; do echo "==> $$file"; $(BIN)/python $$file || exit 1; done
+
+fuzz: setup
+	@$(BIN)/python tests/rewards/fuzz_score.py $(or $(TIME),60)
 
 browser:
 	@.ci/browser
