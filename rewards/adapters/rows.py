@@ -1,0 +1,87 @@
+"""What the adapters share: a completion's text, and rows that are always scored, as the manager in verl does it."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..async_scorer import AsyncScorer
+from ..config import RewardConfigError
+from ..judge_health import JudgeStopped
+from ..score import Score, failed_score
+
+logger = logging.getLogger(__name__)
+MAX_LOGGED = 1000
+
+
+class RowScorer:
+    """Scores rows as they come; one that cannot be scored earns 0, is flagged `failed`, and each kind is logged once.
+
+    Args:
+        settings: as `AsyncScorer` takes them: the fields of `RewardConfig`, `taxonomy`, `judge`, `time_limit`.
+        task: the task of every row; None: each row names its own.
+        outlive_judge: whether the fallback goes on where the judge failed too often, instead of JudgeStopped.
+
+    Raises:
+        RewardConfigError, TaxonomyError, PluginError: a wrong setting, before anything is scored.
+    """
+
+    def __init__(self, settings: Mapping[str, Any] | None = None, task: str | None = None, outlive_judge: bool = False):
+        self._scorer = AsyncScorer(settings, outlive_judge=outlive_judge)
+        if self._scorer.judge is not None and self._scorer.judge.config.fallback == "mask":
+            raise RewardConfigError(
+                "reward config: judge.fallback = 'mask' needs one of sv6d's verl trainers; use 'exact' or 'zero' here"
+            )
+        self._task = task
+        self._logged: set[tuple[str, str]] = set()
+
+    async def score(self, task: Any, completion: Any, ground_truth: Any) -> Score:
+        """The score of one row.
+
+        Args:
+            completion: the text, or the messages of a conversation, see `response_text`.
+
+        Raises:
+            JudgeStopped: the judge failed too often.
+        """
+        task = self._task or task
+        try:
+            return await self._scorer.score(task, response_text(completion), ground_truth)
+        except JudgeStopped:
+            raise
+        except Exception as error:
+            kind = (str(task), f"{type(error).__name__}: {error}"[:80])
+            if kind not in self._logged and len(self._logged) < MAX_LOGGED:
+                self._logged.add(kind)
+                logger.warning("task %s: not scored, flagged failed: %s: %s", task, type(error).__name__, error)
+            return failed_score()
+
+    async def score_all(
+        self, tasks: Sequence[Any] | None, completions: Sequence[Any], ground_truths: Sequence[Any] | None
+    ) -> list[Score]:
+        """The scores of a batch; a column that the data set lacks is None, and flags every row."""
+        tasks = [None] * len(completions) if tasks is None else tasks
+        ground_truths = [None] * len(completions) if ground_truths is None else ground_truths
+        rows = zip(tasks, completions, ground_truths, strict=True)
+        return await asyncio.gather(*(self.score(*row) for row in rows))
+
+
+def response_text(completion: Any) -> str:
+    """What the model wrote: the text itself, or that of the last assistant message, its separated thinking put back.
+
+    Raises:
+        ValueError: there is no text.
+    """
+    if isinstance(completion, str):
+        return completion
+    said = [message for message in completion or () if _field(message, "role") == "assistant"]
+    if not said:
+        raise ValueError(f"completion {completion!r:.80}: has no assistant message")
+    content, thought = _field(said[-1], "content"), _field(said[-1], "reasoning_content")
+    if not isinstance(content, str):  # blocks of a multimodal conversation
+        content = "".join(str(_field(block, "text") or "") for block in content or ())
+    return f"<think>{thought}</think>{content}" if thought and "</think>" not in content else content
+
+
+def _field(message: Any, name: str) -> Any:
+    return message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)
