@@ -79,20 +79,19 @@ def train(
 ) -> MixtureGRPOTrainer:
     """Train for a few steps of 4 prompts x 2 rollouts; `watch`, a second reward that counts nothing, sees every sample."""
     network, tokenizer = tiny_model() if model is None else (model, AutoTokenizer.from_pretrained(model))
-    config = GRPOConfig(
-        output_dir=folder,
-        max_steps=steps,
-        per_device_train_batch_size=8,
-        num_generations=2,
-        max_completion_length=4,
-        learning_rate=1e-4,
-        save_strategy="steps",
-        logging_steps=1,
-        report_to="none",
-        bf16=torch.cuda.is_available(),
-        use_cpu=not torch.cuda.is_available(),
-        **{"save_steps": steps} | more,
-    )
+    settings = {
+        "per_device_train_batch_size": 8,
+        "num_generations": 2,
+        "max_completion_length": 4,
+        "learning_rate": 1e-4,
+        "save_strategy": "steps",
+        "save_steps": steps,
+        "logging_steps": 1,
+        "report_to": "none",
+        "bf16": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),
+    }
+    config = GRPOConfig(output_dir=folder, max_steps=steps, **settings | more)
     functions = [reward] if watch is None else [reward, watch]
     config.reward_weights = [1.0, 0.0][: len(functions)]
     trainer = MixtureGRPOTrainer(

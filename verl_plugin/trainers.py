@@ -134,10 +134,8 @@ class RecordingTrainer:
 
     def _init_dataloader(self):
         super()._init_dataloader()
-        if isinstance(
-            self.train_dataset, MixtureDataset
-        ):  # saves a position, which any number of workers can go on from
-            loader = self.train_dataloader
+        if isinstance(self.train_dataset, MixtureDataset):
+            loader = self.train_dataloader  # ours saves a position, from which any number of workers can go on
             self.train_dataloader = PositionLoader(
                 self.train_dataset, loader.batch_size, loader.num_workers, loader.collate_fn
             )
