@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from .config import RewardConfig
-from .families import find_taxonomy
+from .families import FAMILY_GROUP, find_taxonomy, plug_ins
 from .judge import Judge
 from .score import Score, score
 
@@ -22,13 +22,15 @@ class Scorer:
         judge: (answer, truth) -> value in [0, 1] for chain of thought; default: the rule judge.
 
     Raises:
-        RewardConfigError, TaxonomyError, PluginError: a wrong setting, before anything is scored.
+        RewardConfigError, TaxonomyError, PluginError: a wrong setting, or a plug-in with a name that is taken; before
+            anything is scored.
     """
 
     def __init__(self, settings: Mapping[str, Any] | None = None, judge: Judge | None = None):
         settings = dict(
             OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings or {}
         )
+        plug_ins(FAMILY_GROUP)
         self.taxonomy = find_taxonomy(settings.pop("taxonomy", None))
         self.config = RewardConfig.read(settings)
         self.config.require_dimensions(self.taxonomy.dimensions)

@@ -114,6 +114,48 @@ def test_sv6d_score_takes_the_family_and_ends_an_answer_that_it_never_gets_over(
     assert "0.667 ±0.333" in next(line for line in done.stdout.splitlines() if "toy_family" in line)
 
 
+IN_VERL = """
+import asyncio, json, time
+import numpy as np, torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl import DataProto
+from verl.trainer.ppo.reward import resolve_reward_manager_cls
+
+class Characters:
+    def decode(self, ids, skip_special_tokens):
+        return "".join(map(chr, ids.tolist()))
+
+def rollout(task, text, truth):
+    ids = torch.tensor([[ord(c) for c in text]])
+    batch = TensorDict({"prompts": ids, "responses": ids, "attention_mask": torch.ones_like(ids.repeat(1, 2))}, batch_size=1)
+    row = {"data_source": task, "reward_model": {"ground_truth": truth}, "extra_info": {}}
+    return DataProto(batch=batch, non_tensor_batch={k: np.array([v], dtype=object) for k, v in row.items()})
+
+config = OmegaConf.create({"reward": {
+    "reward_manager": {"source": "register", "name": "sv6d"}, "reward_kwargs": {"time_limit": 0.5, "taxonomy": "toy_cooking"},
+}})
+manager = resolve_reward_manager_cls(config)(config=config, tokenizer=Characters(), compute_score=None)
+truth = '[{"start": 0, "end": 5, "labels": {"kitchen": {"heat": "Medium"}}}]'
+rows = [("toy_family", "please tarry", "5"), ("toy_family", "7", "5"), ("temporal_grounding", truth, truth), ("toy_too_high", "1", "1")]
+
+async def run():
+    return await asyncio.gather(*(manager.run_single(rollout(*row)) for row in rows))
+
+print(json.dumps(asyncio.run(run())))
+"""
+
+
+@pytest.mark.slow
+def test_verl_s_reward_manager_takes_family_and_taxonomy_and_ends_what_does_not_end(installed):
+    done = run(installed, sys.executable, "-c", IN_VERL)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert [r["reward_score"] for r in results] == [0.0, pytest.approx(1 / 3), 1.0, 0.0]
+    assert [r["reward_extra_info"]["failed"] for r in results] == [1.0, 0.0, 0.0, 1.0]
+    assert "0.5 s" in done.stderr and "component 'score' is 1.5" in done.stderr, done.stderr
+
+
 COLLIDING = {
     "ocr = toy:X": "sv6d has a task or family of that name",
     "toy_family = other:X": "has that name already",
