@@ -189,6 +189,11 @@ class MixtureDataset(RLHFDataset):
         example.update(resolve_media(example, ""))
         return super()._build_messages(example, key)
 
+    def metrics(self, position: int) -> dict[str, float]:
+        """Of the stream before a position: how often each task's rows were gone through, and rows that could not be used."""
+        epochs = {f"mixture/{task}/epochs": done for task, done in self.mixture.epochs(position).items()}
+        return {**epochs, "sv6d/skipped_rows": len(self.skipped)}
+
     def state(self, position: int) -> dict[str, Any]:
         """What a run saves to go on at a position: under 1 KB."""
         return self.mixture.state(position)

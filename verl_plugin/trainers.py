@@ -22,6 +22,7 @@ from ..reports.recorder import Recorder
 from ..rewards import COMPONENTS
 from . import constrained_loop, mends
 from .balance import BalancedTrainer
+from .judging import JudgedTrainer
 from .problems import PROBLEMS
 from .replay_buffer import column
 
@@ -156,6 +157,8 @@ class RecordingTrainer:
         rows, difference = self._measure(batch, global_steps)
         metrics.update(task_metrics(rows))
         metrics["sv6d/padded_sequences"] = len(batch.keys) - len(rows)
+        if isinstance(self.train_dataset, MixtureDataset):
+            metrics.update(self.train_dataset.metrics(self.train_dataloader.position))
         if difference is not None:
             metrics["sv6d/fresh_rollout_probs_diff_max"] = difference
         if self._recorder is not None:
@@ -184,15 +187,15 @@ class RecordingTrainer:
 
 
 @register_trainer("sv6d_sync")
-class SyncTrainer(RecordingTrainer, BalancedTrainer, PPOTrainerSync):
+class SyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, PPOTrainerSync):
     base_mode = "sync"
 
 
 @register_trainer("sv6d_colocate_async")
-class ColocateAsyncTrainer(RecordingTrainer, BalancedTrainer, PPOTrainerColocateAsync):
+class ColocateAsyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, PPOTrainerColocateAsync):
     base_mode = "colocate_async"
 
 
 @register_trainer("sv6d_separate_async")
-class SeparateAsyncTrainer(RecordingTrainer, BalancedTrainer, PPOTrainerSeparateAsync):
+class SeparateAsyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, PPOTrainerSeparateAsync):
     base_mode = "separate_async"

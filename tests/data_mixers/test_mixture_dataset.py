@@ -389,6 +389,18 @@ def test_a_resumed_run_replaces_the_same_rows_by_the_same_rows(build, dataset, s
     assert stream(again) == whole[7:]
 
 
+def test_epochs_and_skipped_rows_are_metrics(build, spoil):
+    """After 12 prompts: 6 of 3 rows and 6 of 2 rows; one row could not be used."""
+    spoil("b.mp4")
+    dataset = build()
+    assert [dataset[position] for position in range(12)]
+    assert dataset.metrics(12) == {
+        "mixture/subject/epochs": 2.0,
+        "mixture/ocr_regular/epochs": 3.0,
+        "sv6d/skipped_rows": 1,
+    }
+
+
 # Refills
 
 
