@@ -42,53 +42,75 @@ class Certificate(NamedTuple):
 
 
 def extremes(order: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest discrepancy of each task over the period `order` with these counts (> 0), int64 (n,) each.
+    """Least and greatest discrepancy of each task over all prefixes of `order`, int64 (n,) each, in units of 1/period.
 
-    The discrepancy is least just before a draw of the task and greatest just after one.
+    A discrepancy is least just before a draw of the task, or at the end, and greatest just after one, or at the start.
+
+    Args:
+        order: task indices (draws,): one period, or any sequence that is measured against the weights.
+        counts: draws of each task in one period (> 0).
     """
-    period = len(order)
+    period, drawn = int(counts.sum()), np.bincount(order, minlength=len(counts))
     places = np.argsort(order, kind="stable")
-    firsts = np.cumsum(counts) - counts
-    k = np.arange(period) - np.repeat(firsts, counts)
-    before = k * period - places * np.repeat(counts, counts)
-    after = before + period - np.repeat(counts, counts)
-    return np.minimum.reduceat(before, firsts), np.maximum.reduceat(after, firsts)
+    firsts, count = np.cumsum(drawn) - drawn, np.repeat(counts, drawn)
+    before = (np.arange(len(order)) - np.repeat(firsts, drawn)) * period - places * count
+    least = np.minimum(0, drawn * period - counts * len(order))
+    greatest = np.zeros(len(counts), np.int64)
+    some = drawn > 0
+    least[some] = np.minimum(least[some], np.minimum.reduceat(before, firsts[some]))
+    greatest[some] = np.maximum(0, np.maximum.reduceat(before + period - count, firsts[some]))
+    return least, greatest
 
 
-def prefix_error(order: np.ndarray, counts: np.ndarray) -> Fraction:
+def sequence_errors(order: np.ndarray, counts: np.ndarray) -> tuple[Fraction, Fraction]:
+    """Worst error of any prefix and of any window inside the sequence, in draws.
+
+    Of one period it is the worst error of any window of its repetition too.
+    """
     low, high = extremes(order, counts)
-    return Fraction(int(max(-low.min(), high.max())), len(order))
-
-
-def window_error(order: np.ndarray, counts: np.ndarray) -> Fraction:
-    low, high = extremes(order, counts)
-    return Fraction(int((high - low).max()), len(order))
+    period = int(counts.sum())
+    return Fraction(int(max(-low.min(), high.max())), period), Fraction(int((high - low).max()), period)
 
 
 def length_error(order: np.ndarray, counts: np.ndarray, length: int) -> Fraction:
-    """Worst error of windows of `length` draws, starting anywhere."""
-    period = len(order)
-    rest = length % period
-    twice = np.concatenate([order, order[:rest]])
-    worst = 0
-    for task, count in enumerate(counts.tolist()):
-        seen = np.concatenate([[0], np.cumsum(twice == task)])
-        errors = (seen[rest:] - seen[: len(seen) - rest]) * period - count * rest
-        worst = max(worst, int(np.abs(errors).max()))
+    """Worst error of any window of `length` draws inside the sequence; 0 where there is none.
+
+    A window holds most of a task when it starts with one, and least when it starts just after one.
+    """
+    if length > len(order):
+        return Fraction(0)
+    period, last = int(counts.sum()), len(order) - length
+    held = [np.bincount(order[start : start + length], minlength=len(counts)) for start in (0, last)]
+    worst = max(int(np.abs(count * period - counts * length).max()) for count in held)
+    places = np.argsort(order, kind="stable")
+    tasks = order[places]
+    codes = tasks.astype(np.int64) * (len(order) + 1) + places
+    for after in (0, 1):
+        inside = np.flatnonzero(places + after <= last)
+        if len(inside):
+            held = np.searchsorted(codes, codes[inside] + after + length) - inside - after
+            worst = max(worst, int(np.abs(held * period - counts[tasks[inside]] * length).max()))
     return Fraction(worst, period)
 
 
 def certify(
     tasks: tuple[str, ...], order: np.ndarray, counts: np.ndarray, rounding_error: Fraction, digest: str, step: int
 ) -> Certificate:
+    prefix_error, window_error = sequence_errors(order, counts)
     return Certificate(
-        prefix_error=prefix_error(order, counts),
+        prefix_error=prefix_error,
         bound=bound(len(tasks)),
-        window_error=window_error(order, counts),
+        window_error=window_error,
         step=step,
-        step_error=length_error(order, counts, step),
+        step_error=_any_start(order, counts, step),
         counts=dict(zip(tasks, counts.tolist(), strict=True)),
         period=len(order),
         rounding_error=rounding_error,
         digest=digest,
     )
+
+
+def _any_start(order: np.ndarray, counts: np.ndarray, length: int) -> Fraction:
+    """Worst error of windows of `length` draws of the repeated period: whole periods in them are exact."""
+    rest = length % len(order)
+    return length_error(np.concatenate([order, order[:rest]]), counts, rest) if rest else Fraction(0)

@@ -13,6 +13,7 @@ import numpy as np
 
 from .certificate import extremes
 from .chairman import assign, earliest_deadline_first, period_jobs
+from .peers import round_robin
 
 BUDGET = 1_500_000
 """Draws placed in one search, in all trials together, and what a trial costs besides: a third of a second."""
@@ -37,17 +38,6 @@ def closest_windows(counts: np.ndarray) -> np.ndarray:
     if min(_range(order, counts) for order in candidates) > _least_range(counts):
         candidates.append(_Search(counts).run())
     return _best_start(min(candidates, key=lambda order: _range(order, counts)), counts)
-
-
-def round_robin(counts: np.ndarray) -> np.ndarray:
-    """Smooth weighted round robin (nginx): each task earns its weight, the richest is drawn and pays the total."""
-    period = int(counts.sum())
-    order, credit = np.empty(period, np.int16), np.zeros(len(counts), np.int64)
-    for t in range(period):
-        credit += counts
-        order[t] = richest = credit.argmax()
-        credit[richest] -= period
-    return order
 
 
 class _Found(NamedTuple):
