@@ -194,7 +194,8 @@ def set_distances(sub: SubDimension, predicted: tuple[int, ...], true: Sequence[
 @cache
 def _permutations(larger: int, smaller: int) -> np.ndarray:
     """Every way of giving each of the smaller set one of the larger: (ways, smaller); MAX_PERMUTATIONS at most."""
-    return np.array(list(permutations(range(larger), smaller)), dtype=np.intp).reshape(-1, smaller)
+    ways = list(permutations(range(larger), smaller))
+    return np.array(ways, dtype=np.intp).reshape(len(ways), smaller)
 
 
 @lru_cache(maxsize=65536)

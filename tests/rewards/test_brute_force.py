@@ -1,12 +1,13 @@
 """Grounding against a slow scorer that tries every pairing of segments and of tags."""
 
 import json
-from itertools import permutations
+from itertools import combinations, permutations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sv6d.rewards import score
+from sv6d.rewards.labels import set_distance, set_distances, tag_states, true_set
 from sv6d.schema import TASKS, Taxonomy
 
 TAXONOMY = Taxonomy.load()
@@ -23,16 +24,16 @@ def tag_distance(pair, predicted, true):
     return (min(costs) + len(larger) - len(smaller)) / len(larger)
 
 
-def label_distance(predicted, true):
-    """Mean over the true dimensions of the mean over their annotated sub-dimensions; a missing one costs 1."""
-    by_dimension = []
+def label_distance(predicted, true, weights):
+    """Weighted mean over the true dimensions of the mean over their annotated sub-dimensions; a missing one costs 1."""
+    total = 0.0
     for dimension, subs in true["labels"].items():
         said = predicted["labels"].get(dimension, {})
         apart = [
             tag_distance((dimension, sub), said[sub], tags) if said.get(sub) else 1.0 for sub, tags in subs.items()
         ]
-        by_dimension.append(sum(apart) / len(apart))
-    return sum(by_dimension) / len(by_dimension)
+        total += weights.get(dimension, 1.0) * sum(apart) / len(apart)
+    return total / sum(weights.get(dimension, 1.0) for dimension in true["labels"])
 
 
 def iou(a, b):
@@ -41,12 +42,17 @@ def iou(a, b):
     return overlap / union if union else float(a["start"] == b["start"])
 
 
-def best_total(predicted, true):
-    """The largest sum of IoU and label similarity over all pairings of min(N_pred, N_true) segments."""
+def best_total(predicted, true, alpha, gate, weights):
+    """The largest sum of alpha IoU + (1 - alpha) (1 - label distance) over all pairings of min(N_pred, N_true)."""
+
+    def worth(p, t):
+        overlap = iou(p, t)
+        apart = 1.0 if gate and overlap == 0.0 else label_distance(p, t, weights)
+        return alpha * overlap + (1 - alpha) * (1 - apart)
+
     few, many = sorted((predicted, true), key=len)
-    swap = few is true
-    worth = [[iou(f, m) + 1 - (label_distance(m, f) if swap else label_distance(f, m)) for m in many] for f in few]
-    return max(sum(worth[i][j] for i, j in enumerate(p)) for p in permutations(range(len(many)), len(few)))
+    table = [[worth(m, f) if few is true else worth(f, m) for m in many] for f in few]
+    return max(sum(table[i][j] for i, j in enumerate(p)) for p in permutations(range(len(many)), len(few)))
 
 
 @st.composite
@@ -61,7 +67,7 @@ def items(draw):
         for dimension, sub in task.labels:
             spec = TAXONOMY.sub_dimension(dimension, sub)
             known = st.sampled_from([*spec.labels, *made_up])
-            most = 3 if spec.cardinality == "many" else 1
+            most = 4 if spec.cardinality == "many" else 1
             tags = draw(st.lists(known, min_size=least, max_size=most, unique=not made_up))
             labels.setdefault(dimension, {})[sub] = tags
         return {"start": start, "end": end, "labels": labels}
@@ -71,17 +77,40 @@ def items(draw):
     return task.id, answer, truth
 
 
-@given(items())
-@settings(max_examples=150, deadline=None)
-def test_iou_and_label_are_those_of_the_best_pairing(item):
+@given(items(), st.floats(0, 1), st.booleans(), st.sampled_from([{}, {"camera_language": 3.0, "narrative": 0.5}]))
+@settings(max_examples=100, deadline=None)
+def test_iou_and_label_are_those_of_the_best_pairing(item, alpha, gate, weights):
     task, answer, truth = item
-    components = score(task, json.dumps(answer), json.dumps(truth)).components
-    best = best_total(answer, truth) / max(len(answer), len(truth))
-    assert components["iou"] + components["label"] == pytest.approx(best, abs=1e-9)
+    config = {"alpha": alpha, "overlap_gate": gate, "dimension_weights": weights}
+    components = score(task, json.dumps(answer), json.dumps(truth), config=config).components
+    best = best_total(answer, truth, alpha, gate, weights) / max(len(answer), len(truth))
+    assert alpha * components["iou"] + (1 - alpha) * components["label"] == pytest.approx(best, abs=1e-9)
 
 
-@given(items())
-@settings(max_examples=50, deadline=None)
-def test_gold_is_exactly_1(item):
-    task, _, truth = item
-    assert score(task, json.dumps(truth), json.dumps(truth)).value == 1.0
+SUBS = [sub for dimension in TAXONOMY.dimensions.values() for sub in dimension.sub_dimensions.values()]
+
+
+@pytest.mark.parametrize("sub", SUBS, ids=lambda sub: sub.name)
+def test_every_state_of_a_table_holds_its_distance(sub):
+    states = tag_states(TAXONOMY, (sub.dimension, sub.name))
+    said = [(), *((tag,) for tag in sub.labels), *combinations(sub.labels, 2)]
+    assert sorted(states[tags] for tags in said) == list(range(1, states.count)), "state 0 stands for larger sets"
+    for size in (1, 2, 3) if sub.cardinality == "many" else (1,):
+        true = sub.labels[1 : 1 + size]
+        distances = true_set(sub, true).distances
+        for tags in said:
+            expected = tag_distance((sub.dimension, sub.name), tags, true) if tags else 1.0
+            assert distances[states[tags]] == pytest.approx(expected, abs=1e-12)
+
+
+ids = st.sets(st.integers(0, 18), max_size=9)
+
+
+@given(ids, st.integers(0, 3), st.lists(ids, min_size=1, max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_sets_of_any_size_pair_alike_with_permutations_and_with_the_solver(predicted, unknown, true):
+    sub = TAXONOMY.sub_dimension("editing", "editing_effects")
+    predicted = (*range(-unknown, 0), *sorted(predicted))
+    true = [tuple(sorted(tags)) for tags in true]
+    together = set_distances(sub, predicted, true)
+    assert together.tolist() == pytest.approx([set_distance(sub, predicted, tags) for tags in true], abs=1e-12)
