@@ -5,7 +5,8 @@
 
 from .certificate import Certificate
 from .cycle import Draw
-from .mixture import Location, Mixture, MixtureMismatch
+from .mixed_rows import MixedRows
+from .mixture import Exhaustion, Location, Mixture, MixtureMismatch
 from .plan import Plan, PlanCertificate, Segment
 from .schedule import Schedule
 from .weights import WeightError
@@ -13,7 +14,9 @@ from .weights import WeightError
 __all__ = [
     "Certificate",
     "Draw",
+    "Exhaustion",
     "Location",
+    "MixedRows",
     "Mixture",
     "MixtureMismatch",
     "Plan",

@@ -103,6 +103,10 @@ class MixtureDataset(RLHFDataset):
                 rank[of_task] = np.arange(len(of_task))
             self.order = np.sort(np.argsort(rank, kind="stable")[: self.max_samples])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it, rows included: verl's leaves the rows out, which breaks workers that are spawned."""
+        return {**self.__dict__, "_builder": None}
+
     def _announce(self, rows: int) -> None:
         step = self.config.get("train_batch_size") or 1
         self.mixture.require(len(self), step)

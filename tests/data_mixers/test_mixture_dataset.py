@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import pickle
 from collections import Counter
 from itertools import islice
 
@@ -184,6 +185,12 @@ def test_the_checkpoint_of_another_mixture_is_refused(build, config, dataset):
 
 def test_a_position_does_not_depend_on_what_was_asked_before(dataset):
     assert [name(dataset[position]) for position in (5, 3, 5)] == [name(dataset[position]) for position in (5, 3, 5)]
+
+
+def test_it_travels_to_spawned_workers(dataset):
+    dataset[0]
+    there = pickle.loads(pickle.dumps(dataset))
+    assert [name(there[position]) for position in range(24)] == [name(dataset[position]) for position in range(24)]
 
 
 def position_loader(dataset, workers=0, batch_size=1):
