@@ -15,11 +15,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from .async_scorer import AsyncScorer
+from .chain_of_thought import is_masked
 from .explain import explain
 from .explain_text import render
 from .families import find_taxonomy
 from .judge_health import JudgeStopped
-from .rescore import Summary, score_batches
+from .rescore import MASKED, Summary, score_batches
 from .rollouts import SUFFIXES, AskedRows, Batch, Rollout, find_files, read_batches
 from .scored_file import ScoredFile
 from .scorer import TIME_LIMIT
@@ -96,6 +97,8 @@ def command(paths, output, task, data, taxonomy, config, processes, time_limit, 
         if wanted is not None:
             rollout = find_row(batches, wanted)
             score = asyncio.run(scorer.score(rollout.task, rollout.response, rollout.ground_truth))
+            if is_masked(score.components):
+                raise ValueError(MASKED)
             explanation = explain(rollout, score, find_taxonomy(settings.get("taxonomy")), scorer.config)
             console = _console()
             for part in render(explanation):

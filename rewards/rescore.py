@@ -10,10 +10,13 @@ from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from .async_scorer import AsyncScorer
+from .chain_of_thought import is_masked
 from .families import COMPONENTS
 from .judge_health import JudgeStopped
 from .rollouts import Batch, Rollout
 from .score import failed_score
+
+MASKED = "the judge failed, and judge.fallback = 'mask' gives no score"
 
 Components = tuple[dict[str, float], str | None]
 """Of a rollout, and why it could not be scored."""
@@ -131,7 +134,8 @@ async def _score(scorer: AsyncScorer, rollout: Rollout) -> Components:
     problem = rollout.problem
     if problem is None:
         try:
-            return (await scorer.score(rollout.task, rollout.response, rollout.ground_truth)).components, None
+            components = (await scorer.score(rollout.task, rollout.response, rollout.ground_truth)).components
+            return components, MASKED if is_masked(components) else None
         except JudgeStopped:
             raise
         except Exception as error:

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from judge_server import grades, serve, status
 from sv6d.reports.recorder import Recorder
 from sv6d.rewards import COMPONENTS, score
 from sv6d.rewards.cli import command
@@ -215,6 +216,34 @@ def test_training_rows_of_another_form_are_refused(tmp_path):
 def test_an_id_that_several_rows_have_is_refused(tmp_path):
     result = run(jsonl(tmp_path, TEXT, TEXT), "--explain", "x")
     assert result.exit_code == 1 and "2 rows have the id or number 'x'" in result.output
+
+
+WHY = {"task": "visual_reasoning", "response": "<think>so</think><answer>two</answer>", "ground_truth": "2"}
+
+
+def test_an_endpoint_judges_reasoning(tmp_path):
+    with serve(grades(0.5)) as server:
+        result = run(jsonl(tmp_path, WHY, WHY, HALF), "--judge-url", server.url, "--judge-model", "m")
+        assert result.exit_code == 0, result.output
+        assert line(result, "visual_reasoning") == "visual_reasoning 2 0.650 ±0.000 1.000 – 0.500 0"  # 0.3 + 0.7 / 2
+        explained = run(jsonl(tmp_path, WHY), "--explain", 0, "--judge-url", server.url, "--judge-model", "m")
+    assert "judge 0.3500 the judge gave 0.500" in " ".join(explained.output.split())
+    assert "the judge compared: two" in explained.output
+    assert len(server.requests) == 3 and server.requests[0]["model"] == "m"
+    assert "so" not in server.requests[0]["messages"][-1]["content"].split()
+
+
+def test_a_judge_that_is_down_stops_the_command_or_leaves_rows_unscored(tmp_path):
+    settings = tmp_path / "rewards.yaml"
+    with serve(status(500)) as server:
+        judge = {"url": server.url, "model": "m", "attempts": 1, "min_failures": 1, "window": 5}
+        settings.write_text(json.dumps({"judge": judge}))
+        result = run(jsonl(tmp_path, *[WHY] * 6), "--config", settings)
+        assert result.exit_code == 1 and "Error: " in result.output and "Traceback" not in result.output, result.output
+        settings.write_text(json.dumps({"judge": {**judge, "max_failure_rate": 1.0, "fallback": "mask"}}))
+        result = run(jsonl(tmp_path, WHY, HALF), "--config", settings)
+    assert "row 0: the judge failed, and judge.fallback = 'mask' gives no score" in result.output
+    assert line(result, "all").startswith("all 2 0.600")
 
 
 def test_the_scores_are_those_of_the_public_call(tmp_path):
