@@ -9,6 +9,7 @@ and of any window of any length. Of several vectors of weights: the mean over th
 there are many vectors; the column says how many. Times are those of the processor, so a busy machine does not change them much.
 """
 
+import json
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -20,7 +21,7 @@ import numpy as np
 import torchdata.nodes
 from rich.console import Console
 from rich.table import Table
-from sv6d.data_mixers import Schedule
+from sv6d.data_mixers import Mixture, Schedule
 from sv6d.data_mixers.certificate import length_error, sequence_errors
 from sv6d.data_mixers.peers import megatron_greedy, round_robin
 from sv6d.data_mixers.weights import integer_counts
@@ -133,7 +134,11 @@ def main(draws: int, vectors: int) -> None:
     console = Console(width=125)
     console.print(table)
     console.print(
-        *_speeds(), f"the whole benchmark: {time.process_time() - start:.0f} s of one core", sep="\n", highlight=False
+        *_speeds(),
+        *_resumption(),
+        f"the whole benchmark: {time.process_time() - start:.0f} s of one core",
+        sep="\n",
+        highlight=False,
     )
 
 
@@ -154,6 +159,22 @@ def _speeds() -> list[str]:
         f"ours: {sequential / 1e6:,.0f} M draws/s one after the other, in steps of {STEP}",
         f"ours: {1e6 / _seconds(lambda: schedule.at(positions)) / 1e6:,.0f} M positions/s at random",
     ]
+
+
+def _resumption() -> list[str]:
+    lines = []
+    for tasks in (13, 64):
+        mixture = Mixture(
+            {f"task_{i:02}": 20_000 + i for i in range(tasks)}, {f"task_{i:02}": 1 + i for i in range(tasks)}
+        )
+        text = json.dumps(mixture.state(10**6))
+        resumed = _seconds(lambda m=mixture, t=text: [m.resume(json.loads(t)) for _ in range(1_000)]) / 1_000
+        first, then = (_seconds(lambda m=mixture, s=s: m.places(range(s, s + STEP))) for s in (10**6, 10**6 + STEP))
+        lines.append(
+            f"ours: a mixture of {tasks} sources resumes from {len(text)} bytes in {resumed * 1e6:.0f} us; its first step of "
+            f"{STEP} rows in {first * 1e3:.1f} ms (shuffles of 20,000 rows are built), the next in {then * 1e3:.2f} ms"
+        )
+    return lines
 
 
 def _seconds(work: Callable[[], object]) -> float:
