@@ -16,9 +16,7 @@ from ..schema.form import Said
 from ..schema.ground_truth import TrueSegment, read_true_segments
 from .config import RewardConfig
 from .labels import set_distance
-from .matching import MAX_SEGMENTS, Answer, Truth, read_answer, read_truth
-from .segments import Times, iou_matrix, match
-from .sv6d import cost_matrix
+from .matching import Answer, Truth, most_segments, pair_up, read_answer, read_truth
 
 
 class Loss(NamedTuple):
@@ -93,20 +91,13 @@ def explain_segments(
 
 
 def _matched(answer: Answer, truth: Truth, config: RewardConfig) -> list[tuple[int, int, float, float]]:
-    """The pairs as predicted and true index, IoU and label distance; the matching is that of the reward."""
-    if not answer.starts or not truth.count or _capped(answer.count, truth.count):
+    """The pairs as predicted and true index, IoU and label distance."""
+    found = pair_up(answer, truth, config.alpha, config.overlap_gate)
+    if found is None:
         return []
-    iou = iou_matrix(Times.between(answer.starts, answer.ends), truth.times)
-    if truth.labels is None or not truth.labels.pairs:
-        distance = np.zeros_like(iou)
-        rows, columns = match(1.0 - iou)
-    else:
-        distance = truth.labels.distances(answer.states, answer.said)
-        if config.overlap_gate:
-            distance[iou <= 0.0] = 1.0
-        rows, columns = match(cost_matrix(iou, distance, config.alpha))
-    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    return [(i, j, float(iou[i, j]), float(distance[i, j])) for i, j in pairs]
+    iou, distance, pairs = found
+    distance = np.zeros_like(iou) if distance is None else distance
+    return [(int(i), int(j), float(iou[i, j]), float(distance[i, j])) for i, j in zip(*pairs, strict=True)]
 
 
 def _pair(
@@ -199,14 +190,14 @@ def _content_losses(case: _Case, part: str, weight: float) -> list[Loss]:
         return [Loss(part, weight, UNREADABLE if case.said.faults.syntax else "the answer holds no list of segments")]
     if not larger:
         return []
-    capped = _capped(n_pred, n_true)
-    why = f"{n_pred} segments are more than are matched ({max(MAX_SEGMENTS, 4 * n_true)})"
+    most = most_segments(case.truth)
+    why = f"{n_pred} segments are more than are matched ({most})"
     if case.config.mode == "table4":
-        if capped:
+        if n_pred > most:
             return [Loss(part, weight, why)]
         return [*_pair_losses(view, part, weight / larger), *_alone(view, part, weight / larger, n_pred >= n_true)]
-    if capped or not smaller:
-        losses = [Loss(part, weight, why if capped else "no segment has a counterpart")]
+    if n_pred > most or not smaller:
+        losses = [Loss(part, weight, why if n_pred > most else "no segment has a counterpart")]
     else:
         losses = _pair_losses(view, part, weight / smaller)
         losses += [Loss(part, weight / smaller, "a pair is missing: no usable times")] * (smaller - len(view.pairs))
@@ -270,10 +261,6 @@ def _tags(subs: Mapping[str, str | list[str]]) -> list[str]:
 def span(times: tuple[float, float]) -> str:
     """`0.0-4.5 s`."""
     return f"{times[0]:.1f}-{times[1]:.1f} s"
-
-
-def _capped(n_pred: int, n_true: int) -> bool:
-    return n_pred > max(MAX_SEGMENTS, 4 * n_true)
 
 
 UNREADABLE = "nothing can be read as JSON after the thinking"

@@ -163,16 +163,33 @@ def regularizers(
 
 def match_answer(answer: Answer, truth: Truth, alpha: float, overlap_gate: bool = False) -> Matched:
     """Pair the answer's usable segments with the true ones at least cost and sum what the pairs earn."""
-    if not answer.starts or not truth.count or answer.count > max(MAX_SEGMENTS, 4 * truth.count):
+    found = pair_up(answer, truth, alpha, overlap_gate)
+    if found is None:
         return Matched(0.0, 0.0)
+    iou, distance, pairs = found
+    return Matched(_total(iou, pairs), 0.0 if distance is None else len(pairs[0]) - _total(distance, pairs))
+
+
+def pair_up(
+    answer: Answer, truth: Truth, alpha: float, overlap_gate: bool = False
+) -> tuple[np.ndarray, np.ndarray | None, tuple[np.ndarray, np.ndarray]] | None:
+    """IoU and label distance (None: there are none) of each usable with each true segment, and the pairs as rows and
+    columns; None where nothing is matched.
+    """
+    if not answer.starts or not truth.count or answer.count > most_segments(truth):
+        return None
     iou = iou_matrix(Times.between(answer.starts, answer.ends), truth.times)
     if truth.labels is None or not truth.labels.pairs:
-        return Matched(_total(iou, match(1.0 - iou)), 0.0)
+        return iou, None, match(1.0 - iou)
     distance = truth.labels.distances(answer.states, answer.said)
     if overlap_gate:
         distance[iou <= 0.0] = 1.0
-    pairs = match(cost_matrix(iou, distance, alpha))
-    return Matched(_total(iou, pairs), len(pairs[0]) - _total(distance, pairs))
+    return iou, distance, match(cost_matrix(iou, distance, alpha))
+
+
+def most_segments(truth: Truth) -> int:
+    """How many segments an answer may list and still be matched."""
+    return max(MAX_SEGMENTS, 4 * truth.count)
 
 
 def content_losses(matched: Matched, answer: Answer, truth: Truth, config: RewardConfig) -> tuple[float, float]:
