@@ -86,13 +86,16 @@ class LabelTable:
 
 
 LARGE = 0
-"""The state of a set that has no row: three and more tags, or two and some that are unknown."""
+"""The state of a set that has no row: three and more tags, two of which some are unknown, two where one is asked."""
 
 NONE_KNOWN = 1
 """The state of what holds no tag of the sub-dimension."""
 
 KNOWN = 2
 """The least state of what names a known tag, or a known pair."""
+
+MAX_PAIRED = 64
+"""Pairs have rows where a sub-dimension takes several of at most this many tags."""
 
 MAX_LARGE = 64
 """Where an answer holds more different sets of three and more tags of a sub-dimension than this, and than twice those
@@ -108,18 +111,18 @@ MAX_REMEMBERED = 8192
 class TagStates(dict[Said, int]):
     """What is said in one sub-dimension -> its state; one pass of C over a column of an answer.
 
-    LARGE, NONE_KNOWN, then one for each tag, then one for each pair of tags; `~state` where a tag is no canonical tag of
-    any dimension (R_prof of eq. 10).
+    LARGE, NONE_KNOWN, then one for each tag, then one for each pair of tags where several are asked; `~state` where a tag
+    is no canonical tag of any dimension (R_prof of eq. 10).
     """
 
     def __init__(self, taxonomy: Taxonomy, pair: tuple[str, str]):
         super().__init__({UNSET: NONE_KNOWN, (): NONE_KNOWN})
         self.pair = pair
         self.sub = taxonomy.sub_dimension(*pair)
-        labels = len(self.sub.labels)
-        self.count = 2 + labels + labels * (labels - 1) // 2
+        pairs = zip(*(ids.tolist() for ids in _pairs(self.sub)), strict=True)
+        self._pairs = {pair: state for state, pair in enumerate(pairs, KNOWN + len(self.sub.labels))}
+        self.count = KNOWN + len(self.sub.labels) + len(self._pairs)
         self._taxonomy = taxonomy
-        self._pairs = _pair_states(labels)
 
     def __missing__(self, said: str | tuple[str, ...]) -> int:
         tags = (said,) if said.__class__ is str else said
@@ -145,8 +148,8 @@ class TagStates(dict[Said, int]):
         if not ids or ids[-1] < 0:
             return NONE_KNOWN
         if len(ids) == 1:
-            return 2 + ids[0]
-        return self._pairs[ids[0]][ids[1]] if len(ids) == 2 and ids[0] >= 0 else LARGE
+            return KNOWN + ids[0]
+        return self._pairs.get(ids, LARGE)
 
 
 @lru_cache(maxsize=1024)
@@ -223,13 +226,12 @@ def true_set(sub: SubDimension, tags: tuple[str, ...]) -> TrueSet:
 
 def state_distances(sub: SubDimension, true: tuple[int, ...]) -> np.ndarray:
     """`set_distance` from a true set for every state of `TagStates`; 0 for LARGE, whose distances are added later."""
-    labels = len(sub.labels)
+    first, second = _pairs(sub)
     if not true:
-        return np.zeros(2 + labels + labels * (labels - 1) // 2)
+        return np.zeros(KNOWN + len(sub.labels) + len(first))
     size = len(true)
     to_true = sub.distances[:, true]
     one = (to_true.min(axis=1) + (size - 1)) / size
-    first, second = np.triu_indices(labels, 1)
     if size == 1:
         two = (np.minimum(to_true[first, 0], to_true[second, 0]) + 1.0) / 2.0
     else:
@@ -239,12 +241,10 @@ def state_distances(sub: SubDimension, true: tuple[int, ...]) -> np.ndarray:
     return np.concatenate([[0.0, 1.0], one, two])
 
 
-@lru_cache(maxsize=256)
-def _pair_states(labels: int) -> list[list[int]]:
-    """The state of each unordered pair of tags: [first][second]."""
-    states = np.zeros((labels, labels), dtype=int)
-    states[np.triu_indices(labels, 1)] = range(2 + labels, 2 + labels + labels * (labels - 1) // 2)
-    return (states + states.T).tolist()
+def _pairs(sub: SubDimension) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of tags that have a state, in order: first ids, second ids."""
+    paired = sub.cardinality == "many" and len(sub.labels) <= MAX_PAIRED
+    return np.triu_indices(len(sub.labels) if paired else 0, 1)
 
 
 def _shares(
