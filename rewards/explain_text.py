@@ -13,6 +13,8 @@ from .explain_segments import Loss, Pair, Segments, span
 
 MAX_ROWS = 60
 """Of a long table; what is left out is summed up in its last row."""
+MAX_CELL = 400
+"""Characters of a cell."""
 MAX_SHOWN = 4000
 """Characters of a text."""
 
@@ -98,7 +100,7 @@ def _table(*names: str) -> Table:
 
 def _filled(table: Table, rows: Sequence[Sequence[str]]) -> Table:
     for row in rows[: MAX_ROWS + 2]:
-        table.add_row(*(visible(cell) for cell in row))
+        table.add_row(*(visible(cell, limit=MAX_CELL) for cell in row))
     if len(rows) > MAX_ROWS + 2:
         table.add_row(f"... {len(rows) - MAX_ROWS - 2} more")
     return table

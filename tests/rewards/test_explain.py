@@ -164,6 +164,31 @@ def test_what_the_judge_compared():
     assert [(loss.part, loss.points, loss.why) for loss in result.losses] == [("judge", 0.7, "the judge gave 0.000")]
 
 
+HOSTILE = {
+    "deep nesting": "[" * 100_000,
+    "lone surrogates": '[{"start": 0, "end": 1, "labels": {"camera_language": {"shot_size": "\ud800"}}}]',
+    "infinite times": '[{"start": 0, "end": 1e999}]',
+    "many segments": json.dumps([{"start": 0, "end": 1}] * 5000),
+    "a long text": "ab" * 50_000,
+    "many tags": json.dumps(
+        [
+            {"start": i, "end": i + 1, "labels": {"camera_language": {"shot_size": [str(i), "b", "c"]}}}
+            for i in range(200)
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("response", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("task", ["shot_framing", "ocr_regular", "visual_reasoning"])
+def test_any_response_is_explained(tmp_path, task, response):
+    truth = segments((0, 5, "medium shot")) if task == "shot_framing" else "abc"
+    result = explained(task, response, truth)
+    assert fsum(loss.points for loss in result.losses) == pytest.approx(1 - result.score.value, abs=1e-9)
+    row = {"task": task, "response": response, "ground_truth": truth}
+    assert explain_row(tmp_path, row).exit_code == 0
+
+
 def explain_row(tmp_path, row, wanted="0"):
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(row) + "\n")
