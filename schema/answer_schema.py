@@ -94,8 +94,9 @@ def answer_schema(task: str | Task, taxonomy: Taxonomy | None = None, limits: Li
 
 
 def thought_pattern(limits: Limits | None = None) -> str:
-    """The regular expression of `<think>...</think><answer>...</answer>`, both non-empty; in the dialect that Python and
-    the grammar compilers share (no look-around), so a `<` in the text is followed neither by `/` nor by `a` or `t`."""
+    """The regular expression of `<think>...</think><answer>...</answer>`, both non-empty, in the dialect that Python and the
+    grammar compilers share. It has no look-around, so in the text a `<` is followed by none of `/`, `a`, `t` and `|`; the
+    last begins the text of special tokens, some of which would end the answer."""
     text = _text((limits or Limits()).max_text)
     return rf"<think>{text}</think>\n{{0,2}}<answer>{text}</answer>"
 
@@ -155,7 +156,7 @@ def _time(low: float, high: float) -> dict[str, Any]:
 
 def _text(longest: int | None) -> str:
     more = "*" if longest is None else f"{{0,{longest - 1}}}"
-    return rf"\n?[^<{_SPACE}](?:[^<]|<[^<at/]){more}"
+    return rf"\n?[^<{_SPACE}](?:[^<]|<[^<at/|]){more}"
 
 
 def _is_number(value: Any) -> bool:

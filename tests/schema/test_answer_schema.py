@@ -239,7 +239,12 @@ def test_xgrammar_takes_the_thought_pattern(compiler):
     for limits in (Limits(), Limits(max_text=40)):
         grammar = compiler.compile_regex(thought_pattern(limits))
         assert accepts(grammar, "<think>\nx < 3, so 中\n</think>\n<answer>B) a red car</answer>")
-        for wrong in ("B", "<think> </think><answer>B</answer>", "<think>a<think>b</think><answer>B</answer>"):
+        for wrong in (
+            "B",
+            "<think> </think><answer>B</answer>",
+            "<think>a<think>b</think><answer>B</answer>",
+            "<think>a<|endoftext|></think><answer>B</answer>",
+        ):
             assert not accepts(grammar, wrong)
     assert not accepts(grammar, f"<think>{'a' * 41}</think><answer>B</answer>")
 
