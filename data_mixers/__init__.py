@@ -5,8 +5,9 @@
 
 from .certificate import Certificate
 from .cycle import Draw
+from .exhaustion import Exhaustion
 from .mixed_rows import MixedRows
-from .mixture import Exhaustion, Location, Mixture, MixtureMismatch
+from .mixture import Location, Mixture, MixtureMismatch
 from .plan import Plan, PlanCertificate, Segment
 from .schedule import Schedule
 from .weights import WeightError

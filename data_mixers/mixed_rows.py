@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from .mixture import Mixture, Weights
+from .exhaustion import Policy
+from .mixture import Mixture
 from .rows import read_rows
+from .schedule import Mode
+from .segments import Weights
 
 Source = str | Path | Sequence[Any]
 """A row file (parquet, JSON lines, a saved dataset), or anything with a length and an index, such as a `datasets.Dataset`."""
@@ -29,8 +32,8 @@ class MixedRows:
         length: int | None = None,
         weights: Weights | None = None,
         seed: int = 0,
-        exhausted: Literal["repeat", "stop", "renormalise"] = "repeat",
-        mode: Literal["prefix", "window"] = "prefix",
+        exhausted: Policy = "repeat",
+        mode: Mode = "prefix",
         on_change: Literal["refuse", "carry"] = "refuse",
     ):
         self.sources = {

@@ -7,17 +7,16 @@ the state of another mixture (section 5.2.4 of the report).
 import base64
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from .exhaustion import Policy, use_up
 from .memo import Memo
-from .plan import Plan, Segment
-
-Weights = Mapping[str, int | float] | Iterable[Segment | Mapping[str, Any]]
-"""Shares by task, or the segments of a plan (each a `Segment`, or a mapping with its fields)."""
+from .plan import Plan
+from .schedule import Mode
+from .segments import Weights, ahead, moved, read_segments
 
 _SHUFFLES = Memo(capacity=512 << 20)
 
@@ -40,13 +39,6 @@ class Places(NamedTuple):
     tasks: np.ndarray
     rows: np.ndarray
     epochs: np.ndarray
-
-
-class Exhaustion(NamedTuple):
-    """A task whose rows have all been drawn: `position` is the first after its last new row."""
-
-    task: str
-    position: int
 
 
 class Mixture:
@@ -78,20 +70,20 @@ class Mixture:
         sizes: Mapping[str, int],
         weights: Weights | None = None,
         seed: int = 0,
-        exhausted: Literal["repeat", "stop", "renormalise"] = "repeat",
-        mode: Literal["prefix", "window"] = "prefix",
+        exhausted: Policy = "repeat",
+        mode: Mode = "prefix",
     ):
         for task, size in sizes.items():
             if size < 1:
                 raise ValueError(f"task {task!r} has {size} rows; give it rows or leave it out of the mixture")
         self.sizes = {task: int(size) for task, size in sizes.items()}
         self.seed, self.mode = int(seed), mode
-        self._follow(Plan(_segments(self.sizes, weights), mode), exhausted)
+        self._follow(Plan(read_segments(self.sizes, weights), mode), exhausted)
 
     def _follow(self, agreed: Plan, exhausted: str) -> None:
         self.agreed = agreed
         self.exhausted = exhausted
-        self.plan, self.exhaustions, self.length = _use_up(agreed, self.sizes, exhausted)
+        self.plan, self.exhaustions, self.length = use_up(agreed, self.sizes, exhausted)
         self._sizes = np.array([self.sizes[task] for task in self.plan.tasks], np.int64)
         self.identity, self.fingerprint = self._identify()
 
@@ -187,6 +179,11 @@ class Mixture:
         Raises:
             MixtureMismatch: the state was saved by another mixture; names all that differs.
         """
+        if not {"position", "hash", "plan"} <= state.keys():
+            raise MixtureMismatch(
+                f"this is no state of a mixture, it holds {', '.join(map(str, state))}. In verl, go on with the trainer that "
+                f"saved it: ours (trainer.v1.trainer_mode=sv6d_...) and verl's own save different states"
+            )
         position = int(state["position"])
         if state["hash"] == self.fingerprint:
             return self, position
@@ -197,14 +194,14 @@ class Mixture:
                 f"Resuming would change the order of prompts: restore its data and settings, or start a new run"
             )
         saved = Plan.restore(self.plan.tasks, state["plan"])
-        now, then = _ahead(self.agreed, position), _ahead(saved, position)
+        now, then = ahead(self.agreed, position), ahead(saved, position)
         if (
             now == then
         ):  # only the past differs: an earlier resumption changed the weights, or the plan was written later
             return self._with(saved), position
         if on_change == "refuse":
             raise MixtureMismatch(
-                f"this state was saved with other weights ({_changed(then, now)}). To go on with those of now from position "
+                f"this state was saved with other weights ({moved(then, now)}). To go on with those of now from position "
                 f"{position:,}, and repay what tasks are owed, set on_change=carry (in verl data.mixture.on_change); else "
                 f"restore the weights"
             )
@@ -252,99 +249,19 @@ def _shuffle(key: str, size: int) -> np.ndarray:
     return order
 
 
-def _segments(sizes: Mapping[str, int], weights: Weights | None) -> list[Segment]:
-    """The plan's segments, each with a weight for every task, in the order of the tasks."""
-    if weights is None or isinstance(weights, Mapping):
-        weights = dict.fromkeys(sizes, 1) if weights is None else weights
-        _check_tasks(sizes, weights)
-        return [Segment(0, {task: weights[task] for task in sizes})]
-    segments = [part if isinstance(part, Segment) else Segment(**part) for part in weights]
-    _check_tasks(sizes, {task: 1 for part in segments for task in part.weights})
-    return [part._replace(weights={task: part.weights.get(task, 0) for task in sizes}) for part in segments]
-
-
-def _check_tasks(sizes: Mapping[str, int], weights: Mapping[str, int | float]) -> None:
-    if set(weights) != set(sizes):
-        unknown, missing = sorted(set(weights) - set(sizes)), sorted(set(sizes) - set(weights))
-        what = "; ".join(
-            [f"weight for {task!r}, which has no rows" for task in unknown]
-            + [f"no weight for {task!r}" for task in missing]
-        )
-        raise ValueError(f"weights and sources differ: {what}. Weigh exactly the tasks that have rows")
-
-
-def _use_up(plan: Plan, sizes: Mapping[str, int], exhausted: str) -> tuple[Plan, tuple[Exhaustion, ...], int | None]:
-    """The plan as the sources allow it, when each is used up, and the stream's length."""
-    if exhausted == "renormalise":
-        return _renormalise(plan, sizes)
-    if exhausted not in ("repeat", "stop"):
-        raise ValueError(f"exhausted is {exhausted!r}; set it to repeat, stop or renormalise")
-    found = _exhaustions(plan, sizes, plan.tasks)
-    if exhausted == "repeat" or not found:
-        return plan, found, None
-    length = min(plan.position_of(task, sizes[task]) or 0 for task, _ in found)
-    return plan, found, length
-
-
-def _renormalise(plan: Plan, sizes: Mapping[str, int]) -> tuple[Plan, tuple[Exhaustion, ...], int | None]:
-    left, found = list(plan.tasks), []
-    while upcoming := _exhaustions(plan, sizes, left):
-        found.append(upcoming[0])
-        left.remove(upcoming[0].task)
-        if not left:
-            return plan, tuple(found), found[-1].position
-        plan = plan.leave(found[-1].position, found[-1].task)
-    return plan, tuple(found), None
-
-
-def _exhaustions(plan: Plan, sizes: Mapping[str, int], tasks: Iterable[str]) -> tuple[Exhaustion, ...]:
-    last = ((task, plan.position_of(task, sizes[task] - 1)) for task in tasks)
-    found = [Exhaustion(task, position + 1) for task, position in last if position is not None]
-    return tuple(sorted(found, key=lambda each: each.position))
-
-
-def _ahead(plan: Plan, position: int) -> list[Segment]:
-    """What a plan follows from a position on: the segment in force, then the later ones; weights in lowest terms."""
-    kept: list[Segment] = []
-    for segment in plan.segments:  # a change drops what was planned after it
-        kept = [*(other for other in kept if other.start < segment.start), segment]
-    first = max(i for i, segment in enumerate(kept) if segment.start <= position)
-    if kept[first].start + kept[first].ramp <= position:
-        kept[first] = kept[first]._replace(start=position, ramp=0)
-    return [segment._replace(weights=_lowest(segment.weights)) for segment in kept[first:]]
-
-
-def _lowest(weights: Mapping[str, int]) -> dict[str, int]:
-    divisor = math.gcd(*weights.values())
-    return {task: weight // divisor for task, weight in weights.items()}
-
-
-def _changed(saved: list[Segment], now: list[Segment]) -> str:
-    for old, new in zip(saved, now, strict=False):
-        if old.weights != new.weights:
-            tasks = [task for task in {**old.weights, **new.weights} if old.weights.get(task) != new.weights.get(task)]
-            return ", ".join(f"{task} {old.weights.get(task, 0)} -> {new.weights.get(task, 0)}" for task in tasks)
-        if old != new:
-            return f"a segment from {old.start:,} over {old.ramp:,} -> from {new.start:,} over {new.ramp:,}"
-    return f"{len(saved)} segments from here -> {len(now)}"
-
-
 def _packed_sizes(sizes: Mapping[str, int]) -> list[int] | str:
-    """The sizes themselves where they are few, else two bytes of hash each: enough to tell which differ."""
+    """The sizes themselves where they are few; else a hash of all, and two bytes of each to tell which differ."""
     plain = list(sizes.values())
     if len(json.dumps(plain)) <= 160:
         return plain
-    return base64.b64encode(b"".join(_two_bytes(size) for size in plain)).decode()
+    return base64.b64encode(_hash(plain, 8) + b"".join(_hash(size, 2) for size in plain)).decode()
 
 
 def _changed_sizes(saved: list[int] | str, sizes: Mapping[str, int]) -> str:
     if isinstance(saved, str):
-        old = base64.b64decode(saved)
-        changed = [
-            f"{task} now {size}"
-            for i, (task, size) in enumerate(sizes.items())
-            if old[2 * i : 2 * i + 2] != _two_bytes(size)
-        ]
+        old = base64.b64decode(saved)[8:]
+        pairs = ((old[2 * i : 2 * i + 2], _hash(size, 2), task, size) for i, (task, size) in enumerate(sizes.items()))
+        changed = [f"{task} now {size}" for before, now, task, size in pairs if before != now]
     else:
         changed = [
             f"{task} {old} -> {new}" for old, (task, new) in zip(saved, sizes.items(), strict=True) if old != new
@@ -352,9 +269,9 @@ def _changed_sizes(saved: list[int] | str, sizes: Mapping[str, int]) -> str:
     return ", ".join(changed)
 
 
-def _two_bytes(size: int) -> bytes:
-    return hashlib.blake2b(str(size).encode(), digest_size=2).digest()
+def _hash(value: Any, size: int) -> bytes:
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=size).digest()
 
 
 def _digest(value: Any) -> str:
-    return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
+    return _hash(value, 16).hex()

@@ -245,14 +245,22 @@ class Plan:
     @property
     def segments(self) -> list[Segment]:
         """What the plan follows, in integers: every step of every chapter as a `Segment` (tasks of weight 0 left out)."""
+        return [segment for chapter in self.chapters for segment in chapter]
+
+    @property
+    def chapters(self) -> list[list[Segment]]:
+        """The segments by decision: those that were planned at the start, then those of each `change` and `leave`, which
+        replace what was planned from their start on."""
         return [
-            Segment(
-                chapter.start + step.start,
-                {task: count for task, count in zip(self.tasks, step.counts, strict=True) if count},
-                step.ramp,
-            )
+            [
+                Segment(
+                    chapter.start + step.start,
+                    {task: count for task, count in zip(self.tasks, step.counts, strict=True) if count},
+                    step.ramp,
+                )
+                for step in chapter.steps
+            ]
             for chapter in self._chapters
-            for step in chapter.steps
         ]
 
     def _begin(self, tasks: Iterable[str], mode: Mode, max_period: int) -> None:

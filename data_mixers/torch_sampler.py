@@ -2,12 +2,14 @@
 is whose (section 5.2.4). For torch's DataLoader, torchdata's StatefulDataLoader, Accelerate and TRL."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from .exhaustion import Policy
 from .mixture import Mixture
+from .segments import Weights
 from .sharding import batch_shard
 
 
@@ -22,6 +24,7 @@ class MixtureSampler(Sampler[int]):
         batch_size: prompts of a step, over all ranks. A DataLoader of one rank takes `batch_size // world * repeats` samples.
         length: prompts of a pass over the sampler, usually of the whole run; whole batches are drawn.
         weights, seed, exhausted: as of `Mixture`; weights for exactly the tasks that have rows.
+        on_change: when a loaded state has other weights, "refuse" it or "carry" on (`Mixture.resume`).
         rank, world: which share; leave both where the trainer itself deals batches to its ranks (Accelerate, TRL).
         repeats: how often each index comes in a row: the size of a group, where every rollout is a sample (TRL).
         passes: how often each batch comes in a row (TRL: num_iterations x steps_per_generation).
@@ -35,9 +38,10 @@ class MixtureSampler(Sampler[int]):
         tasks: Sequence[str],
         batch_size: int,
         length: int,
-        weights: Mapping[str, int | float] | None = None,
+        weights: Weights | None = None,
         seed: int = 0,
-        exhausted: str = "repeat",
+        exhausted: Policy = "repeat",
+        on_change: Literal["refuse", "carry"] = "refuse",
         rank: int = 0,
         world: int = 1,
         repeats: int = 1,
@@ -53,7 +57,7 @@ class MixtureSampler(Sampler[int]):
         self.mixture.require(self.length, batch_size)
         self.batch_size, self.repeats, self.passes = batch_size, repeats, passes
         self.shard = batch_shard(batch_size, rank, world)
-        self.world = world
+        self.world, self.on_change = world, on_change
         self.position, self.taken = 0, 0
         self._rows = np.argsort(of_row, kind="stable")  # rows by task, and where each task begins among them
         self._first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -108,7 +112,7 @@ class MixtureSampler(Sampler[int]):
             MixtureMismatch: another mixture saved it.
             ValueError: it was saved within a batch and this sampler cuts batches differently.
         """
-        self.mixture, position = self.mixture.resume(state)
+        self.mixture, position = self.mixture.resume(state, self.on_change)
         if state["taken"] and state["share"] != self._share:
             raise ValueError(
                 f"this state was saved after {state['taken']} of {state['share']} samples of a rank's batch, and a batch now has "

@@ -126,6 +126,13 @@ def test_a_source_that_stops_ends_the_stream_before_a_row_comes_twice():
         mixture.require(8, step=2)
 
 
+def test_a_task_that_is_drawn_no_more_does_not_stop_the_stream():
+    """Its 5 rows are used up at position 9, just before its weight goes: nothing would be repeated."""
+    segments = [Segment(0, {"a": 1, "b": 1}), Segment(10, {"b": 1})]
+    mixture = Mixture({"a": 5, "b": 25}, segments, exhausted="stop")
+    assert (mixture.exhaustions, mixture.length) == ((("a", 9), ("b", 30)), 30)
+
+
 def test_others_take_over_from_a_source_that_leaves():
     # a is used up after position 4; b alone goes on until its fifth row, position 7.
     mixture = Mixture({"a": 3, "b": 5}, exhausted="renormalise")
@@ -232,6 +239,28 @@ def test_a_carried_change_moves_when_sources_are_used_up():
     assert len({(place.task, place.row) for place in places}) == 54
 
 
+def test_a_change_after_a_source_was_used_up_leaves_it_out():
+    """a's 4 rows are gone at position 14; at 20 the weights change, in a's favour too, which has nothing left."""
+    sizes = {"a": 4, "b": 50, "c": 50}
+    old = Mixture(sizes, {"a": 1, "b": 2, "c": 1}, exhausted="renormalise")
+    assert old.exhaustions[0] == ("a", 14)
+    carried, _ = Mixture(sizes, {"a": 5, "b": 1, "c": 3}, exhausted="renormalise").resume(
+        old.state(20), on_change="carry"
+    )
+    assert [carried.locate(p) for p in range(20)] == [old.locate(p) for p in range(20)]
+    assert carried.exhaustions[0] == ("a", 14)
+    drawn = carried.requested(20, 60)
+    assert drawn["a"] == 0
+    assert abs(drawn["c"] - 30) <= 2
+    assert carried.length == sum(sizes.values())
+
+
+def test_a_stream_ends_where_nothing_is_left_to_draw():
+    """From 10 on only a has a weight, and its 8 rows are gone three draws later."""
+    mixture = Mixture({"a": 8, "b": 50}, [Segment(0, {"a": 1, "b": 1}), Segment(10, {"a": 1})], exhausted="renormalise")
+    assert (mixture.length, mixture.exhaustions) == (13, (("a", 13),))
+
+
 # States
 
 
@@ -262,6 +291,11 @@ def test_the_state_of_another_mixture_is_refused_with_what_differs(other, differ
     saved = Mixture({"a": 3, "b": 4}, seed=1).state(position=10)
     with pytest.raises(MixtureMismatch, match=difference):
         other.resume(saved)
+
+
+def test_what_is_no_state_is_told():
+    with pytest.raises(MixtureMismatch, match=r"no state of a mixture, it holds _num_yielded.*trainer that saved it"):
+        Mixture({"a": 3}).resume({"_num_yielded": 3})
 
 
 def test_of_many_sources_those_that_differ_are_named():

@@ -1,6 +1,7 @@
 """The sampler for people outside verl: what it draws, how ranks share a batch, and what a state resumes."""
 
 import json
+from collections import Counter
 from itertools import islice
 
 import numpy as np
@@ -173,6 +174,19 @@ def test_a_state_within_a_batch_of_one_rank_is_a_position():
 def test_the_state_of_another_mixture_is_refused():
     with pytest.raises(MixtureMismatch, match=r"seed \(saved 5, now 6\)"):
         sampler(seed=6).load_state_dict(sampler().state_dict())
+
+
+def test_other_weights_are_carried_where_one_says_so():
+    first = sampler()
+    drawn = [TASKS[row] for row in islice(first, 12)]
+    state = first.state_dict()
+    other = {"weights": {"a": 1, "b": 1, "c": 2}}
+    with pytest.raises(MixtureMismatch, match=r"a 2 -> 1, c 1 -> 2"):
+        sampler(**other).load_state_dict(state)
+    again = sampler(**other, on_change="carry")
+    again.load_state_dict(state)
+    assert Counter(drawn) == {"a": 6, "b": 3, "c": 3}
+    assert Counter(TASKS[row] for row in again) == {"a": 3, "b": 3, "c": 6}
 
 
 def test_an_epoch_that_begins_is_a_pass():
