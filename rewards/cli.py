@@ -51,9 +51,9 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--data",
     multiple=True,
-    type=_file,
-    help="Training rows (parquet) that were asked, for rollouts that name no task (verl's dumps) or hold no ground truth "
-    "(the recorder's). May be repeated.",
+    type=click.Path(exists=True, path_type=Path),
+    help="The training rows that were asked (parquet, or a folder of it), for rollouts that name no task (verl's dumps) or "
+    "hold no ground truth (the recorder's). May be repeated.",
 )
 @click.option("--taxonomy", help="Another taxonomy: a YAML file, or the name that a package gives one.")
 @click.option("--config", type=_file, help="A YAML file of reward settings.")

@@ -8,6 +8,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,14 +87,17 @@ def read_batches(file: Path, task: str | None = None, asked: "AskedRows | None" 
 class AskedRows:
     """Training rows in verl's form, by their id and by their ground truth.
 
+    Args:
+        paths: parquet files, or folders of them.
+
     Raises:
         ValueError: a file that is no parquet of training rows.
     """
 
-    def __init__(self, files: Iterable[Path]):
+    def __init__(self, paths: Iterable[Path]):
         self._by_id: dict[tuple[str, str], tuple[str, str]] = {}
         self._by_truth: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for file in files:
+        for file in chain.from_iterable(sorted(p.glob("*.parquet")) if p.is_dir() else [p] for p in paths):
             for row in _training_rows(file):
                 task, truth, info = row["data_source"], row["reward_model"]["ground_truth"], row.get("extra_info") or {}
                 if info.get("id"):

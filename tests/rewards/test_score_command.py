@@ -201,7 +201,7 @@ def test_the_recorder_s_folder_of_a_run(tmp_path, asked):
             "response": "abc",
         }
         recorder.write([row, {**row, "uid": "a_1_0", "response": None}], step=1)
-    result = run(run_folder, "--data", asked)
+    result = run(run_folder, "--data", asked.parent)
     assert "row 1: no response" in result.output and "1 of 2 rows could not be scored" in result.output
     assert line(result, "ocr_regular").startswith("ocr_regular 2 0.667 0.500 0.667 1")
     assert "give --data" in run(run_folder).output
