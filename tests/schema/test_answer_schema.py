@@ -182,6 +182,8 @@ def test_a_task_and_taxonomy_of_ones_own(tmp_path):
     task = load_tasks(table, taxonomy)["sizes"]
     labels = answer_schema(task, taxonomy)["$defs"]["labels"]["properties"]
     assert labels["look"]["properties"]["size"]["enum"] == ["far", "near"]
+    done = CliRunner().invoke(main, ["schema", "sizes", "--tasks", str(table), "--taxonomy", str(path)])
+    assert json.loads(done.stdout) == {"json": answer_schema(task, taxonomy)}
     with pytest.raises(TaxonomyError, match="no dimension 'camera_language'"):
         answer_schema("shot_framing", taxonomy)
 
