@@ -29,7 +29,7 @@ def test_the_perfect_answer_is_1_and_nothing_else_is(mode, gate):
 def test_as_printed_eq_8_and_9_pay_for_leaving_shots_out():
     # which is why `table4_matched` is not the default
     config = RewardConfig(mode="table4_matched")
-    assert earned(HACKS["five perfect shots of ten"], config, videos=5) > earned(HONEST[NOISY], config, videos=5)
+    assert earned(HACKS["five perfect shots of ten"], config) > earned(HONEST[NOISY], config)
 
 
 def test_the_gate_takes_the_pay_from_labels_at_wrong_times():
