@@ -9,8 +9,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
+import torch
 from sv6d.data_mixers import Mixture
 from sv6d.reports.runs import load_run
 from sv6d.schema import TASKS
@@ -70,21 +72,23 @@ def continued(small_data, tiny_model, tmp_path_factory):
     command = [Path(sys.executable).with_name("sv6d"), *arguments(small_data, tiny_model, run_dir)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     first = subprocess.Popen(command, **options)
-    wait_for(lambda: SAVED + 1 in steps_in(run_dir / "metrics.jsonl"), first, 400)
+    unsaved = run_dir / "rollouts" / f"step-{SAVED + 1:06d}.parquet"
+    wait_for(lambda: SAVED + 1 in steps_in(run_dir / "metrics.jsonl") and unsaved.exists(), first, 400)
     kill_all(first)
+    lost = pd.read_parquet(unsaved)
     second = subprocess.run(command, **options, timeout=500)
     assert second.returncode == 0, second.stdout
-    return run_dir, second.stdout
+    return run_dir, second.stdout, lost
 
 
 def test_a_killed_run_continues_after_its_last_checkpoint(continued):
-    run_dir, shown = continued
+    run_dir, shown, _ = continued
     assert steps_in(run_dir / "metrics.jsonl") == [3, 4]
     assert "step    3   reward" in shown and "step    4   reward" in shown
 
 
 def test_every_step_is_recorded_once_with_every_task(continued):
-    run_dir, _ = continued
+    run_dir, _, _ = continued
     rollouts = load_run(run_dir).rollouts
     assert sorted(rollouts.step.unique()) == [1, 2, 3, 4]
     for _, step in rollouts.groupby("step"):
@@ -100,6 +104,22 @@ def test_each_step_trains_the_prompts_that_the_mixture_has_for_it(continued):
     for step, rows in rollouts.groupby("step"):
         places = [mixture.locate(position) for position in range(PROMPTS * (step - 1), PROMPTS * step)]
         assert Counter(rows.drop_duplicates("group").prompt) == Counter(f"rl/{p.task}/{p.row}" for p in places)
+
+
+def test_the_step_that_was_lost_is_trained_again_on_the_same_prompts(continued):
+    """In the middle of an epoch (each task has 8 rows and has drawn 2): what the killed run trained after its checkpoint is
+    what it would have trained had nobody killed it, and the continued run trains just that."""
+    run_dir, _, lost = continued
+    rollouts = load_run(run_dir).rollouts
+    again = rollouts[rollouts.step == SAVED + 1]
+    assert sorted(zip(again.task, again.prompt, strict=True)) == sorted(zip(lost.task, lost.prompt, strict=True))
+
+
+def test_a_checkpoint_holds_a_position_and_little_more(continued):
+    """All that was dispatched when it was saved: four steps, and what rollouts had begun ahead."""
+    state = torch.load(continued[0] / "checkpoints" / f"global_step_{STEPS}" / "data.pt")
+    assert STEPS * PROMPTS <= state["position"] <= (STEPS + 8) * PROMPTS
+    assert len(json.dumps(state)) < 1_024
 
 
 def test_every_score_is_between_0_and_1_and_no_sample_failed(continued):
