@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .weights import WeightError
-
 NEVER = 2**40
 """A passage that does not come, and the farthest that is told apart from one."""
 
@@ -94,7 +92,7 @@ class Entitlement:
         index = self._index(since)
         stretch, level = self.stretches[index], self.levels[index][task]
         amounts, unit = _amounts(stretch, task, since - stretch.start, len(drawn))
-        errors = drawn * unit - amounts
+        errors = _wide(drawn, unit) * unit - amounts
         return Fraction(int(errors.min()), unit) - level, Fraction(int(errors.max()), unit) - level
 
 
@@ -114,9 +112,8 @@ def _growth(stretch: Stretch, task: int, draws: int) -> Fraction:
 def _inside(stretch: Stretch, task: int, k: np.ndarray, offset: Fraction, beyond: bool, since: int) -> np.ndarray:
     """Passages that come inside the stretch: of what it adds, through k + offset."""
     if stretch.steady:
-        count, period = stretch.first[task], sum(stretch.first)
-        parts = offset.denominator
-        wanted = _wide(k, parts * period) * (parts * period) + offset.numerator * period
+        count, period, parts = stretch.first[task], sum(stretch.first), offset.denominator
+        wanted = _wide(k, 2 * parts * period) * (parts * period) + offset.numerator * period
         draws = wanted // (count * parts) + 1 if beyond else -(-wanted // (count * parts))
     else:
         amounts, unit = _amounts(stretch, task, 0, stretch.stop - stretch.start + 1)
@@ -129,29 +126,19 @@ def _inside(stretch: Stretch, task: int, k: np.ndarray, offset: Fraction, beyond
     return np.minimum(draws, NEVER).astype(np.int64)
 
 
-def _wide(k: np.ndarray, factor: int) -> np.ndarray:
-    """Python's integers where 64 bits would not hold k * factor (debts of many changes have large denominators)."""
-    most = (int(np.abs(k).max()) + 2) * factor
-    return k if most < 2**62 else k.astype(object)
-
-
 def _amounts(stretch: Stretch, task: int, since: int, length: int) -> tuple[np.ndarray, int]:
     """What the stretch adds after since, since + 1, ... draws of it, as integers (length,) in units of 1/unit."""
     first, last = sum(stretch.first), sum(stretch.last)
     a, b = stretch.first[task], stretch.last[task]
     draws = np.arange(since, since + length)
     if stretch.steady:
-        _check_width(stretch, (since + length) * first)
-        return draws * a, first
+        return _wide(draws, first) * a, first
     ramp = stretch.stop - stretch.start
-    _check_width(stretch, 2 * first * last * ramp * (ramp + 1))
+    draws = _wide(draws, 2 * first * last * ramp)
     return (2 * a * last * ramp) * draws + (b * first - a * last) * draws**2, 2 * first * last * ramp
 
 
-def _check_width(stretch: Stretch, most: int) -> None:
-    if most >= 2**62:
-        raise WeightError(
-            f"{stretch.stop - stretch.start if stretch.stop else 'endless'} draws between periods of "
-            f"{sum(stretch.first):,} and {sum(stretch.last):,} overflow 64 bits; "
-            f"shorten the ramp, or lower max_period"
-        )
+def _wide(numbers: np.ndarray, factor: int) -> np.ndarray:
+    """The numbers, as Python's integers where 64 bits would not hold their products with `factor`."""
+    most = int(np.abs(numbers).max()) + 2
+    return numbers if most * factor < 2**62 else numbers.astype(object)

@@ -7,7 +7,7 @@ vary in time, so a planned change keeps the bound of every prefix (section 5.2.4
 import hashlib
 import json
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
@@ -107,23 +107,22 @@ class Plan:
         """Task indices at positions start..stop-1, int16 (stop - start,)."""
         if not 0 <= start <= stop:
             raise ValueError(f"take({start}, {stop}): positions need 0 <= start <= stop")
-        first = bisect_right(self._starts, start) - 1
-        ends = [*self._starts[first + 1 :], stop]
-        taken = [np.zeros(0, np.int16)]
-        for begin, end, piece in zip(self._starts[first:], ends, self._pieces[first:], strict=True):
-            if begin < stop and start < end:
-                taken.append(piece.cycle.take(max(start, begin) - begin, min(stop, end) - begin))
-        return taken[1] if len(taken) == 2 else np.concatenate(taken)
+        taken = [
+            piece.cycle.take(max(start, begin) - begin, min(stop, end) - begin)
+            for begin, end, piece in self._between(start, max(stop, start + 1))
+        ]
+        return taken[0] if len(taken) == 1 else np.concatenate(taken)
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """Task indices at any positions (integers, >= 0), int16 of the same shape."""
         positions = np.asarray(positions)
         check_positions(positions)
-        if len(self._pieces) == 1:
-            return self._pieces[0].cycle.at(positions)
-        starts, periods, offsets, orders = self._table
-        piece = np.searchsorted(starts, positions, side="right") - 1
-        return orders[offsets[piece] + (positions - starts[piece]) % periods[piece]]
+        tasks = np.zeros(positions.shape, np.int16)
+        if positions.size:
+            for begin, end, piece in self._between(int(positions.min()), int(positions.max()) + 1):
+                inside = (positions >= begin) & (positions < end)
+                tasks[inside] = piece.cycle.order[(positions[inside] - begin) % piece.cycle.period]
+        return tasks
 
     def draw(self, position: int) -> Draw:
         """The task at a position (>= 0) and how often it came before; O(log pieces), without history."""
@@ -326,12 +325,11 @@ class Plan:
             before = tuple(count * periods for count in stretch.first)
             yield from follow(entitlement, periods * schedule.period, before)
 
-    @cached_property
-    def _table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Start, period and offset of each piece in the orders of all pieces, and those orders."""
-        periods = np.array([piece.cycle.period for piece in self._pieces])
-        orders = np.concatenate([piece.cycle.order for piece in self._pieces])
-        return np.array(self._starts), periods, np.cumsum(periods) - periods, orders
+    def _between(self, start: int, stop: int) -> Iterator[tuple[int, int, Piece]]:
+        """The pieces that hold positions start..stop-1, with their own start and end (at most `stop`)."""
+        first, last = bisect_right(self._starts, start) - 1, bisect_left(self._starts, stop)
+        ends = [*self._starts[first + 1 : last], stop]
+        yield from zip(self._starts[first:last], ends, self._pieces[first:last], strict=True)
 
     def _piece(self, position: int) -> tuple[int, Piece]:
         if position < 0:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sv6d.data_mixers import Draw, Schedule, WeightError
+from sv6d.data_mixers.chairman import earliest_deadline_first, period_jobs
+from sv6d.data_mixers.weights import bound
 
 TASKS = [f"task{i}" for i in range(64)]
 SKEWED = [0.20, 0.15, 0.12, 0.10, 0.10, 0.08, 0.07, 0.06, 0.05, 0.03, 0.02, 0.01, 0.01]
@@ -77,6 +79,32 @@ def test_a_position_tells_its_draw_without_history(weights, position):
     assert schedule.draw(position) == (earlier[-1], earlier[:-1].count(earlier[-1]))
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 8).map(lambda power: 2**power - 1), min_size=2, max_size=12))
+def test_the_bound_is_kept_where_weights_differ_most(weights):
+    # Heavy tasks have windows of a draw or two: here draws in the order of their windows' middles need mending.
+    certificate = schedule_of(weights).certificate
+    assert certificate.prefix_error <= certificate.bound
+
+
+@pytest.mark.parametrize("weights", [[1, 1, 18], [34, 1, 1, 1, 8, 39], [37, 2, 20, 3, 17, 2]])
+def test_where_no_two_draws_can_change_places_a_stretch_is_placed_anew(weights):
+    # [1, 1, 18]: both rare tasks want the middle of the period, between draws of a task that leaves out one in ten.
+    worst = max(prefix_errors(schedule_of(weights).take(0, sum(weights)).tolist(), weights))
+    assert worst <= bound(len(weights))
+
+
+@settings(max_examples=30, deadline=None)
+@given(integer_weights.filter(lambda weights: len(weights) > 1))
+def test_earliest_deadline_first_fits_every_draw_as_tijdeman_proved(weights):
+    counts = schedule_of(weights).counts
+    reach = np.full(len(counts), bound(len(counts)) * int(counts.sum()) // 1)
+    jobs = period_jobs(counts, -reach, reach)
+    order, placed = earliest_deadline_first(jobs)
+    assert placed == len(jobs.task)
+    assert max(prefix_errors(jobs.task[order].tolist(), weights)) <= bound(len(counts))
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0.01, 1.0), min_size=33, max_size=64))
 def test_many_tasks_with_real_weights_keep_the_bound(weights):
@@ -96,6 +124,30 @@ def test_no_drift_far_out():
     assert np.array_equal(schedule.take(far * 100, far * 100 + 100), schedule.take(0, 100))
     # 20 draws of task 0 in each of 10^15 periods came before.
     assert schedule.draw(far * 100 + int(np.argmax(schedule.take(0, 100) == 0))).number == 20 * far
+
+
+@settings(max_examples=50, deadline=None)
+@given(integer_weights, st.lists(st.integers(0, 10**9), min_size=1, max_size=30))
+def test_any_positions_at_once(weights, positions):
+    schedule = schedule_of(weights)
+    assert schedule.at(np.array(positions)).tolist() == [schedule.draw(position).task for position in positions]
+
+
+@settings(max_examples=50, deadline=None)
+@given(integer_weights, st.integers(0, 5_000))
+def test_a_draw_is_found_by_its_task_and_number(weights, position):
+    schedule = schedule_of(weights)
+    task, number = schedule.draw(position)
+    assert schedule.position_of(schedule.tasks[task], number) == position
+    assert schedule.drawn(position).tolist() == np.bincount(schedule.take(0, position), minlength=len(weights)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 0), (5, 17), (0, 100), (95, 105), (250, 999), (10**12 + 3, 10**12 + 500)]
+)
+def test_slices_across_periods(start, stop):
+    schedule = schedule_of(SKEWED)
+    assert schedule.take(start, stop).tolist() == schedule.at(np.arange(start, stop)).tolist()
 
 
 def test_decimals_are_read_as_written():
@@ -153,3 +205,28 @@ def test_positions_below_zero_are_refused():
         schedule.take(3, 2)
     with pytest.raises(ValueError, match="at least 0"):
         schedule.draw(-1)
+    with pytest.raises(ValueError, match="at least 0; -4"):
+        schedule.at(np.array([3, -4]))
+    with pytest.raises(TypeError, match="integers"):
+        schedule.at(np.array([0.5]))
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match=r"'greedy'.*'prefix' or 'window'"):
+        schedule_of([1, 2], mode="greedy")
+
+
+@pytest.mark.parametrize(
+    ("weights", "mode", "digest"),
+    [
+        ([1] * 13, "prefix", "eb459c5f91c7f43e33e44b2023a2c6c6"),
+        (SKEWED, "prefix", "42e5f489354b8ff2b907fbcc53099625"),
+        (SKEWED, "window", "0078b2b58ddf8dbbe23a9abd819e778f"),
+        ([3, 3, 1, 1, 3, 3, 4, 1, 3, 1, 3, 3, 1], "prefix", "7075989da12bb34492415a283b095b4e"),
+        ([i * i % 97 + 1 for i in range(64)], "prefix", "753161d049fb696c891a1b6d104eaeb2"),
+        ([1 / (i + 1) for i in range(20)], "prefix", "6f56cdc648c61d74c1f27261486fdefa"),
+    ],
+)
+def test_sequences_are_the_same_in_every_version(weights, mode, digest):
+    # A run that resumes with another version of this package must see the same order of tasks.
+    assert schedule_of(weights, mode=mode, max_period=10_000).digest == digest
