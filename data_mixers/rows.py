@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..rewards.families import find_family
 from ..schema import TASKS, TaskError, Taxonomy, validate_ground_truth
 
 _MESSAGES = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
@@ -54,6 +55,10 @@ SFT_SCHEMA = RL_SCHEMA.append(pa.field("messages", _MESSAGES))
 
 class RowError(ValueError):
     """A row that cannot be trained on; the message names the row, the field, the value and the mend."""
+
+
+class UnknownTask(RowError):
+    """A row whose `data_source` is no task: nothing else of it can be judged."""
 
 
 class MissingMedia(RowError):
@@ -238,16 +243,25 @@ def validate_row(row: dict[str, Any], root: str | os.PathLike, taxonomy: Taxonom
         taxonomy: the canonical tags of the ground truth; None for the packaged taxonomy.
 
     Raises:
-        RowError: naming the row, the field, the value and the mend; `MissingMedia` when all else is in order.
+        RowError: naming the row, the field, the value and the mend; `UnknownTask`; `MissingMedia` when all else is in
+            order.
     """
     info = row.get("extra_info") or {}
     where = f"row {info.get('index')} ({row.get('data_source')}, id {info.get('id')!r})"
-    if row.get("data_source") not in TASKS:
-        raise RowError(f"{where}: data_source {row.get('data_source')!r} is no task; the tasks are {', '.join(TASKS)}")
+    task = row.get("data_source")
+    try:
+        family = find_family(str(task))
+    except TaskError as error:
+        tasks = ", ".join(TASKS)
+        raise UnknownTask(f"{where}: data_source {task!r} is no task; the tasks are {tasks}, or plugged in") from error
     row = resolve_media(row, root)
     _check_places(row, where)
+    truth = row["reward_model"]["ground_truth"]
     try:
-        validate_ground_truth(row["data_source"], row["reward_model"]["ground_truth"], info.get("duration"), taxonomy)
+        if task in TASKS:
+            validate_ground_truth(task, truth, info.get("duration"), taxonomy)
+        else:
+            family.validate(truth, taxonomy or Taxonomy.load())
     except ValueError as error:
         raise RowError(f"{where}: reward_model.ground_truth: {error}") from error
     for path in media_paths(row):

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..schema import TASKS, Taxonomy
-from .rows import MissingMedia, RowError, read_rows, validate_row
+from ..schema import Taxonomy
+from .rows import MissingMedia, RowError, UnknownTask, read_rows, validate_row
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +63,7 @@ def examine_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None
         RowError: there is no row; a row is of no task; more than `TOLERANCE` of a task's rows are broken, or lack their
             media. The first few are named with file and row.
     """
-    rows, broken, missing = _check(files, taxonomy)
-    homeless = {index: reason for index, reason in broken.items() if rows[index].get("data_source") not in TASKS}
+    rows, broken, missing, homeless = _check(files, taxonomy)
     _refuse(homeless, rows)
     _judge(broken, rows, RowError, "are broken", "mend or remove them")
     _judge(missing, rows, MissingMedia, "lack their media", MOVED)
@@ -77,31 +76,32 @@ def load_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None) -
     Raises:
         RowError: any row is broken, or more than `TOLERANCE` of a task's rows lack their media.
     """
-    rows, broken, missing = _check(files, taxonomy)
-    _refuse(broken, rows)
+    rows, broken, missing, homeless = _check(files, taxonomy)
+    _refuse(homeless | broken, rows)
     _judge(missing, rows, MissingMedia, "lack their media", MOVED)
     return rows
 
 
-def _check(
-    files: Collection[str | Path], taxonomy: Taxonomy | None
-) -> tuple[list[dict[str, Any]], dict[int, str], dict[int, str]]:
-    """All rows, and by index the reasons of those that are broken and of those that only lack their media."""
+def _check(files: Collection[str | Path], taxonomy: Taxonomy | None):
+    """All rows, and by index the reasons of those that are broken, that only lack their media, and that are of no task."""
     rows: list[dict[str, Any]] = []
     broken: dict[int, str] = {}
     missing: dict[int, str] = {}
+    homeless: dict[int, str] = {}
     for file in map(Path, files):
         for row in read_rows(file):
             try:
                 validate_row(row, file.parent, taxonomy)
             except MissingMedia as error:
                 missing[len(rows)] = f"{file}: {error}"
+            except UnknownTask as error:
+                homeless[len(rows)] = f"{file}: {error}"
             except RowError as error:
                 broken[len(rows)] = f"{file}: {error}"
             rows.append(row)
     if not rows:
         raise RowError(f"the row files hold no row: {', '.join(map(str, files))}")
-    return rows, broken, missing
+    return rows, broken, missing, homeless
 
 
 def _refuse(broken: dict[int, str], rows: list[dict[str, Any]]) -> None:

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from torch.utils.data import get_worker_info
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from ..schema import TASKS, Taxonomy
+from ..rewards.families import find_taxonomy
+from ..schema import TASKS
 from .media import probe
 from .memo import Memo
 from .mixture import Mixture, permutation
@@ -67,7 +68,8 @@ class MixtureDataset(RLHFDataset):
             length: prompts in the whole run, at least steps x train_batch_size; prompts prefetched beyond the last step
                 count too.
             skipped_rows: folder for `skipped_rows.jsonl`, the list of rows that could not be used; null only logs.
-            taxonomy: path of the taxonomy that the ground truths use, as in `reward.reward_kwargs`; null for ours.
+            taxonomy: path or plugged-in name of the taxonomy that the ground truths use, as in `reward.reward_kwargs`; null
+                for ours.
         max_samples: of validation files, use this many rows, evenly over the tasks; -1 for all.
 
     Raises:
@@ -84,12 +86,14 @@ class MixtureDataset(RLHFDataset):
         super().__init__(row_files(data_files), tokenizer, config, processor, max_samples)
 
     def _read_files_and_tokenize(self) -> None:
-        rows, self._broken = examine_rows(self.data_files, Taxonomy.load(self.settings["taxonomy"]))
+        rows, self._broken = examine_rows(self.data_files, find_taxonomy(self.settings["taxonomy"]))
         self._errors: dict[int, str | None] = {}
         self._builder = None
         self.dataframe = datasets.Dataset(pa.Table.from_pylist(rows, RL_SCHEMA))
         source = np.array([row["data_source"] for row in rows])
-        self.rows_of = {task: np.flatnonzero(source == task) for task in TASKS if task in source}
+        named = [task for task in TASKS if task in source]  # then those of other packages
+        tasks = [*named, *sorted(set(source.tolist()) - set(named))]
+        self.rows_of = {task: np.flatnonzero(source == task) for task in tasks}
         self.order = np.arange(len(rows))
         if self.training:
             sizes = {task: len(of_task) for task, of_task in self.rows_of.items()}

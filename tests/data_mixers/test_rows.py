@@ -16,7 +16,8 @@ from sv6d.data_mixers.rows import (
     validate_row,
     write_rows,
 )
-from sv6d.schema import TASKS
+from sv6d.rewards import families
+from sv6d.schema import TASKS, GroundTruthError
 
 OPTIONS = {"fps": 2.0, "min_pixels": 1024, "max_pixels": 4096, "total_pixels": 65536}
 
@@ -169,6 +170,18 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_broken_row_is_named_with_its_mend(changes, error, tmp_path):
     with pytest.raises(RowError, match=error):
         validate_row(to_rl_row(localization(), 4) | changes, tmp_path)
+
+
+def test_a_task_of_another_package_has_its_own_check(monkeypatch, tmp_path):
+    def validate(truth, taxonomy):
+        if not truth.isdecimal():
+            raise GroundTruthError("count: write a number")
+
+    monkeypatch.setitem(families._found, "counting", families.Family(reward=None, validate=validate))
+    row = {"data_source": "counting", "prompt": [{"role": "user", "content": "How many?"}]}
+    validate_row({**row, "reward_model": {"ground_truth": "3"}}, tmp_path)
+    with pytest.raises(RowError, match=r"reward_model\.ground_truth: count: write a number"):
+        validate_row({**row, "reward_model": {"ground_truth": "three"}}, tmp_path)
 
 
 def test_missing_media_are_told_apart(tmp_path):
