@@ -107,8 +107,9 @@ def read_settings(config: DictConfig) -> tuple[Limits, str | None]:
             f"rollout.name = {rollout.name!r}: constrained answers need vllm's structured outputs; use vllm"
         )
     limits = _plain(OmegaConf.select(rollout, "custom.answers")) or {}
-    taxonomy = (_plain(OmegaConf.select(config, "reward.reward_kwargs")) or {}).get("taxonomy")
-    return Limits.read(limits), taxonomy
+    places = ("reward.reward_kwargs.taxonomy", "reward.custom_reward_function.reward_kwargs.taxonomy")
+    named = (OmegaConf.select(config, place) for place in places)
+    return Limits.read(limits), next(filter(None, named), None)
 
 
 @lru_cache(maxsize=4096)

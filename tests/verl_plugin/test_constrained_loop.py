@@ -89,6 +89,9 @@ def test_the_taxonomy_is_that_of_the_rewards(tmp_path):
     found = row_constraint(configuration(reward_kwargs={"taxonomy": str(path)}), "camera_movement")
     assert "moving" in found["grammar"]
     assert "crane" not in found["grammar"]
+    elsewhere = configuration()
+    elsewhere.reward.custom_reward_function = {"reward_kwargs": {"taxonomy": str(path)}}
+    assert row_constraint(elsewhere, "camera_movement") == found
 
 
 def test_a_wrong_setting_says_so():
