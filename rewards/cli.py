@@ -1,7 +1,6 @@
 """`sv6d score FILE...`: score responses that are already written, on a CPU; a table by task, or one row explained."""
 
-import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import chain
 from math import isnan
@@ -15,15 +14,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from .async_scorer import AsyncScorer
-from .chain_of_thought import is_masked
 from .explain import explain
 from .explain_text import render
-from .families import find_taxonomy
 from .judge_health import JudgeStopped
-from .rescore import MASKED, Summary, score_batches
+from .rescore import Summary, score_batches
 from .rollouts import SUFFIXES, AskedRows, Batch, Rollout, find_files, read_batches
+from .score import Score
 from .scored_file import ScoredFile
-from .scorer import TIME_LIMIT
+from .scorer import TIME_LIMIT, Scorer
 
 EXAMPLES = """\b
 Examples:
@@ -88,49 +86,26 @@ def command(paths, output, task, data, taxonomy, config, processes, time_limit, 
         judge = {name: value for name, value in (("url", judge_url), ("model", judge_model)) if value}
         if judge:
             settings["judge"] = {**(settings.get("judge") or {}), **judge}
-        scorer = AsyncScorer(settings)
+        AsyncScorer(settings)  # a wrong setting is said before anything is read
         files = find_files(paths)
         asked = AskedRows(data) if data else None
         batches = chain.from_iterable(read_batches(file, task, asked) for file in files)
         if output and output.suffix not in SUFFIXES:
             raise ValueError(f"{output}: end its name in {' or '.join(SUFFIXES)}")
         if wanted is not None:
-            rollout = find_row(batches, wanted)
-            score = asyncio.run(scorer.score(rollout.task, rollout.response, rollout.ground_truth))
-            if is_masked(score.components):
-                raise ValueError(MASKED)
-            explanation = explain(rollout, score, find_taxonomy(settings.get("taxonomy")), scorer.config)
-            console = _console()
-            for part in render(explanation):
-                console.print(part)
-            return
-    except ValueError as error:
+            _explain(find_row(batches, wanted), settings)
+        else:
+            size = sum(file.stat().st_size for file in files)
+            _report(*_score(batches, size, settings, processes, output), output)
+    except (ValueError, ImportError, JudgeStopped) as error:
         raise click.ClickException(str(error)) from error
-    try:
-        size = sum(file.stat().st_size for file in files)
-        summaries, problems = _score(batches, size, settings, processes, output)
-    except JudgeStopped as error:
-        raise click.ClickException(str(error)) from error
-    rows = sum(summary.rows for summary in summaries.values())
-    if not rows:
-        raise click.ClickException(f"{', '.join(map(str, paths))}: holds no rows")
-    _console().print(summary_table(summaries))
-    if output:
-        click.echo(f"{rows} rows written to {output}")
-    for problem in problems[:LISTED]:
-        click.echo(problem, err=True)
-    if len(problems) > LISTED:
-        click.echo(f"... and {len(problems) - LISTED} more" + ("" if output else "; -o writes them all"), err=True)
-    if problems:
-        click.echo(f"{len(problems)} of {rows} rows could not be scored", err=True)
-        raise SystemExit(1)
 
 
 def find_row(batches: Iterable[Batch], wanted: str) -> Rollout:
     """The row of that id, or else of that number.
 
     Raises:
-        ValueError: there is none, there are several, or it cannot be scored.
+        ValueError: there is none, or there are several.
     """
     by_id, by_number = [], []
     for batch in batches:
@@ -138,8 +113,6 @@ def find_row(batches: Iterable[Batch], wanted: str) -> Rollout:
         by_number += [r for r in batch.rollouts if str(r.row) == wanted]
     found = by_id or by_number
     if len(found) == 1:
-        if found[0].problem is not None:
-            raise ValueError(f"{found[0].file}: row {found[0].row}: {found[0].problem}")
         return found[0]
     if not found:
         raise ValueError(f"no row has the id or number {wanted!r}")
@@ -168,7 +141,7 @@ def summary_table(summaries: Mapping[str, Summary]) -> Table:
 def _score(
     batches: Iterable[Batch], size: int, settings: Mapping[str, Any], processes: int, output: Path | None
 ) -> tuple[dict[str, Summary], list[str]]:
-    """The summary of each task and what could not be scored; with a progress bar over `size` bytes."""
+    """The summary of each task and the first problems; with a progress bar over `size` bytes."""
     summaries: dict[str, Summary] = {}
     problems: list[str] = []
     columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -180,12 +153,40 @@ def _score(
         for rows, read in score_batches(batches, settings, processes):
             for scored in rows:
                 summaries.setdefault(scored.rollout.task or "(no task)", Summary()).add(scored)
-                if scored.problem is not None:
+                if scored.problem is not None and len(problems) < LISTED:
                     problems.append(f"{scored.rollout.file}: row {scored.rollout.row}: {scored.problem}")
             if written:
                 written.write(rows)
             progress.update(bar, advance=read)
     return summaries, problems
+
+
+def _report(summaries: Mapping[str, Summary], problems: Sequence[str], output: Path | None) -> None:
+    everything = Summary.over(summaries.values())
+    if not everything.rows:
+        raise ValueError("there are no rows")
+    _console().print(summary_table(summaries))
+    if output:
+        click.echo(f"{everything.rows} rows written to {output}")
+    for problem in problems:
+        click.echo(problem, err=True)
+    if everything.unscored > LISTED:
+        rest = everything.unscored - LISTED
+        click.echo(f"... and {rest} more" + ("" if output else "; -o writes them all"), err=True)
+    if everything.unscored:
+        click.echo(f"{everything.unscored} of {everything.rows} rows could not be scored", err=True)
+        raise SystemExit(1)
+
+
+def _explain(rollout: Rollout, settings: Mapping[str, Any]) -> None:
+    ((scored,), _) = next(score_batches([Batch([rollout], 0)], settings))
+    if scored.problem is not None:
+        raise ValueError(f"{rollout.file}: row {rollout.row}: {scored.problem}")
+    settings = Scorer({k: v for k, v in settings.items() if k not in ("judge", "time_limit")})
+    score = Score(scored.components["score"], scored.components)
+    console = _console()
+    for part in render(explain(rollout, score, settings.taxonomy, settings.config)):
+        console.print(part)
 
 
 def _console() -> Console:

@@ -98,6 +98,8 @@ class Summary:
 
     rows: int = 0
     failed: int = 0
+    unscored: int = 0
+    """Of the failed ones, those without a score."""
     recorded: Mean = field(default_factory=Mean)
     """The scores that stood in the files."""
     means: dict[str, Mean] = field(default_factory=lambda: {name: Mean() for name in COMPONENTS})
@@ -105,6 +107,7 @@ class Summary:
     def add(self, scored: Scored) -> None:
         self.rows += 1
         self.failed += scored.components["failed"] == 1.0
+        self.unscored += scored.problem is not None
         if scored.problem is None:
             self.recorded.add(nan if scored.rollout.recorded is None else scored.rollout.recorded)
             for name, mean in self.means.items():
@@ -117,6 +120,7 @@ class Summary:
         for one in summaries:
             total.rows += one.rows
             total.failed += one.failed
+            total.unscored += one.unscored
             total.recorded.merge(one.recorded)
             for name, mean in one.means.items():
                 total.means[name].merge(mean)

@@ -145,7 +145,11 @@ def _problem(name: str, value: Any) -> str:
     columns = " or ".join(COLUMNS[name])
     if value is not None:
         return f"{name} is {value!r:.60}; write text"
-    hint = {"task": " or give --task or --data", "ground_truth": " or give --data", "response": ""}[name]
+    hint = {
+        "task": " or give --task or --data",
+        "ground_truth": " or give --data",
+        "response": "; a run's recorder keeps it with sv6d.record_responses=True",
+    }[name]
     return f"no {columns}; add that column{hint}"
 
 

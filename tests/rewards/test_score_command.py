@@ -117,7 +117,7 @@ def test_rows_that_cannot_be_scored_are_listed_and_the_rest_is_scored(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds no rows"),
+        ("", "there are no rows"),
         ('{"task": "ocr", "response": "a"}\n', "row 0: no ground_truth or gts"),
         ('{"response": "a", "ground_truth": "a"}\n', "give --task"),
     ],
