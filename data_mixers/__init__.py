@@ -6,7 +6,6 @@
 from .certificate import Certificate
 from .cycle import Draw
 from .exhaustion import Exhaustion
-from .mixed_rows import MixedRows
 from .mixture import Location, Mixture, MixtureMismatch
 from .plan import Plan, PlanCertificate, Segment
 from .schedule import Schedule
@@ -17,7 +16,6 @@ __all__ = [
     "Draw",
     "Exhaustion",
     "Location",
-    "MixedRows",
     "Mixture",
     "MixtureMismatch",
     "Plan",

@@ -2,8 +2,9 @@
 
 import datasets
 import pytest
-from sv6d.data_mixers import MixedRows, Mixture
+from sv6d.data_mixers import Mixture
 from sv6d.data_mixers.loader import PositionLoader
+from sv6d.data_mixers.mixed_rows import MixedRows
 
 
 @pytest.fixture
