@@ -1,13 +1,13 @@
 """The rewards inside verl: `reward.reward_manager.name=sv6d` and nothing else.
 
-Settings (the fields of `RewardConfig`, and `taxonomy`, the path of a taxonomy file) stand under `reward.reward_kwargs`,
-where verl's own managers look for theirs: `+reward.reward_kwargs.alpha=0.7`.  A sample that cannot be scored is logged,
-flagged `failed` and earns 0; it never ends a step.
+Settings (those of `AsyncScorer`: the fields of `RewardConfig`, `taxonomy`, `judge`, `time_limit`) stand under
+`reward.reward_kwargs`, where verl's own managers look for theirs: `+reward.reward_kwargs.alpha=0.7`.  A sample that cannot
+be scored is logged, flagged `failed` and earns 0; it never ends a step.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,11 +15,18 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from ..schema import Taxonomy
-from .config import RewardConfig
-from .score import Score, failed_score, score
+from ..schema.names import near_names
+from .async_scorer import AsyncScorer
+from .config import RewardConfigError
+from .families import COMPONENTS
+from .judge_health import Counts, JudgeStopped
+from .score import Score, failed_score
 
 logger = logging.getLogger(__name__)
+
+OUR_TRAINER = "sv6d.trainer"
+"""Where sv6d's trainers say in the run's config that they are there: they leave masked samples out of their groups, and
+stop the run when the judge fails too often."""
 
 
 @register("sv6d")
@@ -28,23 +35,50 @@ class SV6DRewardManager(RewardManagerBase):
 
     def __init__(self, config, tokenizer, compute_score=None, reward_router_address=None, reward_model_tokenizer=None):
         super().__init__(config, tokenizer, compute_score)
-        self.taxonomy, self.settings = read_settings(config.reward.get("reward_kwargs"))
+        _require_that_verl_asks(config)
+        ours = OmegaConf.select(config, OUR_TRAINER) is not None
+        served_model = OmegaConf.select(config, "reward.reward_model.model_path")
+        self.scorer = AsyncScorer(
+            config.reward.get("reward_kwargs"),
+            served_at=reward_router_address,
+            served_model=served_model,
+            outlive_judge=ours,
+        )
+        if not ours:
+            _refuse_mask(self.scorer, "use one of sv6d's trainers (trainer.v1.trainer_mode=sv6d_sync and its like)")
+        self._finite = _gdpo_keys(config)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """The reward of the last sequence of `data`, with all `COMPONENTS`; in a thread, so that the loop stays free."""
-        result = await asyncio.to_thread(self._score, data[-1:][0])
-        return {"reward_score": result.value, "reward_extra_info": result.components}
+        """The reward of the last sequence of `data`, with all `COMPONENTS`.
 
-    def _score(self, item) -> Score:
-        row = item.non_tensor_batch
+        Raises:
+            JudgeStopped: the judge failed too often, and the trainer is none of sv6d's.
+        """
+        result = await self._score(data)
+        components = result.components
+        for key in self._finite:
+            if isnan(components[key]):
+                components[key] = 0.0
+        return {"reward_score": result.value, "reward_extra_info": components}
+
+    def judge_counts(self) -> Counts | None:
+        """How often the judge was asked, and failed, in this process; None where no model judges."""
+        return self.scorer.judge and self.scorer.judge.health.counts
+
+    async def _score(self, data: DataProto) -> Score:
+        """Column by column, and on the event loop itself: rows of a DataProto and threads cost more than they give."""
+        row: dict[str, Any] = {}
         try:
-            ids = item.batch["responses"]
-            length = int(item.batch["attention_mask"][-ids.shape[-1] :].sum())
+            row = {key: data.non_tensor_batch[key][-1] for key in ("data_source", "reward_model")}
+            ids = data.batch["responses"][-1]
+            length = int(data.batch["attention_mask"][-1, -len(ids) :].sum())
             text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
-            truth = row["reward_model"]["ground_truth"]
-            return score(row["data_source"], text, truth, taxonomy=self.taxonomy, config=self.settings)
+            return await self.scorer.score(row["data_source"], text, row["reward_model"]["ground_truth"])
+        except JudgeStopped:
+            raise
         except Exception as error:
-            return _failed(error, row.get("data_source"), row.get("extra_info"))
+            infos = data.non_tensor_batch.get("extra_info", [None])
+            return _failed(error, row.get("data_source"), infos[-1])
 
 
 async def compute_score(
@@ -59,27 +93,69 @@ async def compute_score(
     """The same under any of verl's own managers: `reward.custom_reward_function.path=pkg://sv6d.rewards.verl_manager`.
 
     Settings stand under `reward.custom_reward_function.reward_kwargs`. Returns all `COMPONENTS`.
+
+    Raises:
+        RewardConfigError, TaxonomyError: a wrong setting.
+        JudgeStopped: the judge failed too often.
     """
-    taxonomy, config = read_settings(settings)
+    scorer = _scorer_for(settings, reward_router_address)
     try:
-        return score(data_source, solution_str, ground_truth, taxonomy=taxonomy, config=config).components
+        return (await scorer.score(data_source, solution_str, ground_truth)).components
+    except JudgeStopped:
+        raise
     except Exception as error:
         return _failed(error, data_source, extra_info).components
 
 
-def read_settings(settings: Mapping[str, Any] | DictConfig | None) -> tuple[Taxonomy, RewardConfig]:
-    """Taxonomy and reward config from a block of settings.
+def _scorer_for(settings: dict[str, Any], served_at: str | None) -> AsyncScorer:
+    """One scorer for each block of settings; verl hands over the same objects with every call."""
+    for known, scorer in _scorers:
+        if known == (settings, served_at):
+            return scorer
+    scorer = AsyncScorer(settings, served_at=served_at)
+    _refuse_mask(scorer, "use reward.reward_manager.name=sv6d and one of sv6d's trainers")
+    _scorers.append(((settings, served_at), scorer))
+    return scorer
 
-    Raises:
-        RewardConfigError, TaxonomyError: before the first step, naming the setting and the mend.
-    """
-    if not settings:
-        return Taxonomy.load(), RewardConfig.read(None)
-    settings = dict(OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings)
-    taxonomy = Taxonomy.load(settings.pop("taxonomy", None))
-    config = RewardConfig.read(settings)
-    config.require_dimensions(taxonomy.dimensions)
-    return taxonomy, config
+
+_scorers: list[tuple[tuple[dict[str, Any], str | None], AsyncScorer]] = []
+
+
+def _require_that_verl_asks(config: DictConfig) -> None:
+    """Where verl serves a reward model, it asks the manager only under two conditions."""
+    model = OmegaConf.select(config, "reward.reward_model")
+    if not model or not model.get("enable"):
+        return
+    if not OmegaConf.select(config, "reward.custom_reward_function.path"):
+        raise RewardConfigError(
+            "reward.reward_model.enable: verl takes such a model for a classifier and asks no reward manager; let it know "
+            "that there is a function: reward.custom_reward_function.path=pkg://sv6d.rewards.verl_manager"
+        )
+    if not model.get("enable_resource_pool"):
+        raise RewardConfigError(
+            "reward.reward_model.enable_resource_pool = False: verl then hands over no task and no ground truth; set it to "
+            "True, with n_gpus_per_node and nnodes of its own"
+        )
+
+
+def _refuse_mask(scorer: AsyncScorer, mend: str) -> None:
+    if scorer.judge is not None and scorer.judge.config.fallback == "mask":
+        raise RewardConfigError(
+            "reward config: judge.fallback = 'mask' is wrong: this trainer would count a masked sample as 0 and hold the "
+            f"judge's fault against its group; {mend}, or judge.fallback=exact"
+        )
+
+
+def _gdpo_keys(config: DictConfig) -> tuple[str, ...]:
+    """The components that verl's GDPO normalises by group, where it is used: 0 instead of NaN for those that do not apply,
+    which adds nothing to the advantages of a group, while one NaN would end in all of them."""
+    if OmegaConf.select(config, "algorithm.adv_estimator") != "gdpo":
+        return ()
+    keys = tuple(OmegaConf.select(config, "algorithm.gdpo_reward_keys") or ())
+    for key in keys:
+        if key not in COMPONENTS:
+            raise RewardConfigError(f"algorithm.gdpo_reward_keys: no component {key!r}; {near_names(key, COMPONENTS)}")
+    return keys
 
 
 def _failed(error: Exception, task: Any, extra_info: Any) -> Score:
