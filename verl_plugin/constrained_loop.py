@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -89,8 +89,8 @@ def row_constraint(config: DictConfig, task: str | None, info: Mapping[str, Any]
         _warn_free(task)
         return {}
     limits, taxonomy = read_settings(config)
-    duration = (info or {}).get("duration")
-    if limits.step is not None and duration:
+    duration = (info or {}).get("duration") or 0.0
+    if limits.step is not None and 0.0 < duration < inf:  # NaN too is a duration that is not known
         limits = replace(limits, duration=ROUNDING * ceil(duration / ROUNDING))
     return _compact(task, taxonomy, limits)
 

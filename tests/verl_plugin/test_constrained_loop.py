@@ -66,8 +66,9 @@ def test_a_step_takes_the_duration_of_the_row():
     found = row_constraint(config, "shot_framing", {"duration": 12.0})
     assert accepts(found, shots((0.2, 12.0))) and accepts(found, shots((3.0, 20.0))), "12 s is rounded up to 20 s"
     assert not accepts(found, shots((3.0, 1.0))) and not accepts(found, shots((3.0, 20.5)))
-    unknown = row_constraint(config, "shot_framing", {"duration": None})
-    assert accepts(unknown, shots((3.0, 1.0))), "a row without a duration has no cells"
+    for unknown in (None, float("nan")):
+        found = row_constraint(config, "shot_framing", {"duration": unknown})
+        assert accepts(found, shots((3.0, 1.0))), "a row without a duration has no cells"
 
 
 def test_thoughts_have_their_form_and_transcriptions_are_free():
