@@ -65,7 +65,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = train(rows, folder, arguments.steps, arguments.model)
     for step, logged in enumerate(trainer.state.log_history[:-1], start=1):
-        print(f"step {step}: " + ", ".join(f"{k} {v:.3f}" for k, v in logged.items() if k.startswith("sv6d/")))
+        means = {name.removeprefix("sv6d/"): value for name, value in logged.items() if name.startswith("sv6d/")}
+        print(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in means.items() if "/" not in name))
 
 
 if __name__ == "__main__":

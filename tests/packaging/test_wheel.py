@@ -40,6 +40,7 @@ def test_the_core_needs_no_torch(elsewhere):
 def test_rewards_and_taxonomy_work_from_the_wheel(elsewhere):
     code = """
 from sv6d.rewards import score
+from sv6d.rewards.adapters import ms_swift, trl, verifiers
 truth = '[{"start": 0.0, "end": 4.0, "labels": {"camera_language": {"camera_movement": "static shot"}}}]'
 answer = '{"segments": ' + truth + '}'
 print(score("camera_movement", answer, truth).value)
