@@ -9,6 +9,7 @@ import json
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -163,19 +164,19 @@ class Plan:
         Raises:
             WeightError: as of the class, or a task that the plan does not have (give it weight 0 from the start).
         """
-        step = self._step(Segment(0, weights, ramp))
-        now = [Step(0, self._counts_at(position))] if ramp else []
-        return self._continued(position, [*now, step])
+        now = [Step(0, self._counts(self._since(position)))] if ramp else []
+        plan = self._copy()
+        plan._append(position, [*now, plan._step(Segment(0, weights, ramp))])
+        return plan
 
     def leave(self, position: int, task: str) -> "Plan":
         """The task has weight 0 from `position` on (its rows are used up); the others keep the ratios of their weights.
 
         Later planned segments stay, without the task. Debts are carried as by `change`.
         """
-        index = self.tasks.index(task)
-        chapter, since = self._chapters[-1], position - self._chapters[-1].start
-        steps = [Step(0, self._counts_at(position))]
-        for step in chapter.steps:
+        index, since = self.tasks.index(task), self._since(position)
+        steps = [Step(0, self._counts(since))]
+        for step in self._chapters[-1].steps:
             if step.start > since:
                 steps.append(step._replace(start=step.start - since))
             elif step.start + step.ramp > since:
@@ -185,7 +186,9 @@ class Plan:
             raise WeightError(
                 f"{task!r} is the last task with a weight at position {position:,}: nothing is left to draw"
             )
-        return self._continued(position, steps)
+        plan = self._copy()
+        plan._append(position, steps)
+        return plan
 
     @cached_property
     def certificate(self) -> PlanCertificate:
@@ -279,20 +282,23 @@ class Plan:
         by_task = dict(zip((t for t, w in segment.weights.items() if w != 0), counts.counts.tolist(), strict=True))
         return Step(segment.start, tuple(by_task.get(task, 0) for task in self.tasks), segment.ramp)
 
-    def _counts_at(self, position: int) -> tuple[int, ...]:
-        """The weights at a position, in integers; in a ramp the nearest ones of `max_period`."""
-        chapter = self._chapters[-1]
-        shares = chapter.entitlement.shares(position - chapter.start)
-        scale = math.lcm(*(share.denominator for share in shares))
-        return tuple(round(share * min(scale, self.max_period)) for share in shares)
-
-    def _continued(self, position: int, steps: list[Step]) -> "Plan":
+    def _since(self, position: int) -> int:
+        """Draws since the last chapter began."""
         last = self._chapters[-1].start
         if position < last:
             raise ValueError(f"a change at {position:,} would come before the one that was made at {last:,}")
-        plan = Plan.__new__(Plan)
-        plan.__dict__.update({key: value for key, value in self.__dict__.items() if key in _OWN})
-        plan._append(position, steps)
+        return position - last
+
+    def _counts(self, since: int) -> tuple[int, ...]:
+        """The weights so far into the last chapter, in integers; in a ramp the nearest ones of `max_period`."""
+        shares = self._chapters[-1].entitlement.shares(since)
+        scale = math.lcm(*(share.denominator for share in shares))
+        return tuple(round(share * min(scale, self.max_period)) for share in shares)
+
+    def _copy(self) -> "Plan":
+        plan = copy(self)
+        plan.__dict__.pop("certificate", None)
+        plan.__dict__.pop("digest", None)
         return plan
 
     def _append(self, position: int, steps: Sequence[Step]) -> None:
@@ -336,9 +342,6 @@ class Plan:
             raise ValueError(f"a position is at least 0; {position} is not")
         index = bisect_right(self._starts, position) - 1
         return self._starts[index], self._pieces[index]
-
-
-_OWN = ("tasks", "mode", "max_period", "rounding_error", "_chapters", "_starts", "_pieces")
 
 
 def _stretches(steps: Sequence[Step]) -> list[Stretch]:

@@ -181,6 +181,7 @@ def test_real_weights_and_long_ramps_stay_exact():
     real = [dict(zip(NAMES, (random.random(8) + 0.05).tolist(), strict=True)) for _ in range(3)]
     plan = Plan([Segment(0, real[0]), Segment(500, real[1], 2_000), Segment(2_500, real[2])], max_period=5_000)
     plan = plan.change(3_001, real[0]).change(3_777, real[1])
+    assert Plan({"a": 1, "b": 2}).rounding_error == 0
     assert 0 < plan.rounding_error < Fraction(1, 5_000)
     assert plan.certificate.prefix_error <= Fraction(21, 20) * plan.certificate.bound
 
@@ -222,6 +223,8 @@ def test_changes_that_cannot_be_are_refused():
     plan = Plan({"a": 1, "b": 1}).change(100, {"a": 1, "b": 2})
     with pytest.raises(ValueError, match="change at 99 would come before the one that was made at 100"):
         plan.change(99, {"a": 1})
+    with pytest.raises(ValueError, match="change at 99 would come before"):
+        plan.leave(99, "a")
     with pytest.raises(WeightError, match=r"no task 'c'.*weight 0 at the start"):
         plan.change(200, {"c": 1})
     with pytest.raises(WeightError, match="'b' is the last task"):
