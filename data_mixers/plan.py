@@ -164,7 +164,8 @@ class Plan:
         Raises:
             WeightError: as of the class, or a task that the plan does not have (give it weight 0 from the start).
         """
-        now = [Step(0, self._counts(self._since(position)))] if ramp else []
+        since = self._since(position)
+        now = [Step(0, self._counts(since))] if ramp else []
         plan = self._copy()
         plan._append(position, [*now, plan._step(Segment(0, weights, ramp))])
         return plan
