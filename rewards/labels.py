@@ -7,7 +7,7 @@ one to one as cheaply as possible, unpaired tags cost 1, and the sum is divided 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import permutations
 from math import perm
 from typing import NamedTuple
@@ -41,14 +41,14 @@ class LabelTable:
         """Those that every true segment annotates: the keys that each segment of an answer must hold."""
         self._shares = _shares(segments, self.pairs, weights)
         self._states = [tag_states(taxonomy, pair) for pair in self.pairs]
-        self._true: list[list[tuple[int, ...]]] = []
+        self._true: list[TrueSets] = []
         ends = np.cumsum([0, *(states.count for states in self._states)])
         self._rows = np.empty((ends[-1], len(segments)))
         self._first = ends[:-1, None]
         """Where the rows of each sub-dimension begin: (pairs, 1)."""
         for i, states in enumerate(self._states):
             read = [true_set(states.sub, segment.labels.get(states.pair, ())) for segment in segments]
-            self._true.append([true.ids for true in read])
+            self._true.append(TrueSets([true.ids for true in read]))
             away = np.array([true.distances for true in read]).reshape(len(segments), states.count)
             np.multiply(away.T, self._shares[i], out=self._rows[ends[i] : ends[i + 1]])
 
@@ -78,11 +78,16 @@ class LabelTable:
             places: dict[tuple[int, ...], list[int]] = {}
             for i in large:
                 places.setdefault(self._states[k].ids(columns[k][i]), []).append(i)
-            if len(places) > max(MAX_LARGE, 2 * len(set(self._true[k]))):
+            if len(places) > max(MAX_LARGE, 2 * self._true[k].different):
                 distances[large] += self._shares[k]
                 continue
-            for ids, rows in places.items():
-                distances[rows] += self._shares[k] * set_distances(self._states[k].sub, ids, self._true[k])
+            alike: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+            for ids in places:
+                alike.setdefault((len(ids), sum(id >= 0 for id in ids)), []).append(ids)
+            for sets in alike.values():
+                away = self._shares[k] * set_distances(self._states[k].sub, sets, self._true[k])
+                for ids, row in zip(sets, away, strict=True):
+                    distances[places[ids]] += row
 
 
 LARGE = 0
@@ -176,21 +181,46 @@ def set_distance(sub: SubDimension, predicted: tuple[int, ...], true: tuple[int,
     return (_pairing_cost(sub, known, true) + (larger - paired)) / larger
 
 
-def set_distances(sub: SubDimension, predicted: tuple[int, ...], true: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """`set_distance` of one predicted set from many true ones at once: (len(true),)."""
-    known = [tag for tag in predicted if tag >= 0]
-    distances = np.zeros(len(true))
-    for size in {len(tags) for tags in true} - {0}:
-        places = [j for j, tags in enumerate(true) if len(tags) == size]
-        smaller, larger = sorted((len(known), size))
+class TrueSets:
+    """The true sets of tag ids of one sub-dimension, one for each segment."""
+
+    def __init__(self, sets: Sequence[tuple[int, ...]]):
+        self.sets = sets
+
+    @cached_property
+    def different(self) -> int:
+        """How many different ones there are."""
+        return len(set(self.sets))
+
+    @cached_property
+    def by_size(self) -> list[tuple[list[int], np.ndarray]]:
+        """For each size but 0: the segments that have as many tags, and these: (segments, size)."""
+        sizes = {len(tags) for tags in self.sets} - {0}
+        places = [[j for j, tags in enumerate(self.sets) if len(tags) == size] for size in sorted(sizes)]
+        return [(of_size, np.array([self.sets[j] for j in of_size])) for of_size in places]
+
+
+def set_distances(sub: SubDimension, predicted: Sequence[tuple[int, ...]], true: TrueSets) -> np.ndarray:
+    """`set_distance` of predicted sets from all true ones: (predicted sets, segments).
+
+    Args:
+        predicted: sets of ids, in order, of the same size and with the same number of unknown ones.
+    """
+    most, unknown = len(predicted[0]), sum(id < 0 for id in predicted[0])
+    known = np.array(predicted)[:, unknown:]
+    distances = np.zeros((len(predicted), len(true.sets)))
+    for places, tags in true.by_size:
+        size = tags.shape[1]
+        smaller, larger = sorted((most - unknown, size))
         if perm(larger, smaller) > MAX_PERMUTATIONS:
-            distances[places] = [set_distance(sub, predicted, true[j]) for j in places]
+            distances[:, places] = [[set_distance(sub, ids, true.sets[j]) for j in places] for ids in predicted]
             continue
-        cost = sub.distances[known][:, [true[j] for j in places]]  # (known, places, size)
-        cost = np.moveaxis(cost, 1, 2) if len(known) >= size else cost.transpose(2, 0, 1)  # (larger, smaller, places)
-        paired = cost[_permutations(larger, smaller), range(smaller)].sum(axis=1).min(axis=0)
-        most = max(len(predicted), size)
-        distances[places] = (paired + (most - smaller)) / most
+        cost = sub.distances[known[:, :, None, None], tags]  # (predicted sets, known, places, size)
+        cost = cost.transpose(
+            (0, 1, 3, 2) if larger > size else (0, 3, 1, 2)
+        )  # (predicted sets, larger, smaller, places)
+        paired = cost[:, _permutations(larger, smaller), range(smaller)].sum(axis=2).min(axis=1)
+        distances[:, places] = (paired + (max(most, size) - smaller)) / max(most, size)
     return distances
 
 

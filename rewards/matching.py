@@ -11,7 +11,7 @@ import numpy as np
 
 from ..schema import Taxonomy
 from ..schema.answer import json_source, read_json
-from ..schema.form import Row, Said, exact_form
+from ..schema.form import Row, Said, form_reader
 from ..schema.ground_truth import read_true_segments
 from .config import RewardConfig
 from .labels import KNOWN, LabelTable
@@ -41,7 +41,7 @@ class Truth(NamedTuple):
     max_length: int
     """How long an answer's JSON may be, in characters."""
     form: Callable[[str], list[Row] | None]
-    """The quick reader of answers that keep to the asked form, see `exact_form`."""
+    """The quick reader of answers that keep to the asked form, see `form_reader`."""
     taxonomy: Taxonomy
 
 
@@ -86,7 +86,7 @@ def read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: M
 def _read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: tuple[tuple[str, float], ...]) -> Truth:
     segments = read_true_segments(ground_truth, taxonomy, labelled)
     table = LabelTable(segments, taxonomy, dict(weights)) if labelled else None
-    form = exact_form(table.pairs, table.common_dimensions) if table else exact_form(None)
+    form = form_reader(table.pairs, table.common_dimensions) if table else form_reader(None)
     max_length = min(4 * len(ground_truth) + MAX_EXCESS, 2 * len(ground_truth) + MAX_LONG_EXCESS)
     return Truth(Times.of(segments), table, len(segments), max_length, form, taxonomy)
 

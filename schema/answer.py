@@ -121,7 +121,7 @@ def read_segments(text: str, dimensions: tuple[str, ...] | None, max_length: int
 
 def read_json(source: str | None, dimensions: tuple[str, ...] | None) -> SegmentAnswer:
     """The same from the JSON of a response, see `json_source`; its types and what trails it may be anything."""
-    if source is None or _too_deep(source):
+    if source is None or too_deep(source):
         return UNREADABLE
     try:
         value, _ = _JSON.raw_decode(source)
@@ -225,7 +225,7 @@ def parse_time(text: str) -> float | None:
     return int(hours or 0) * 3600 + int(minutes or plain_minutes) * 60 + float(seconds)
 
 
-def _too_deep(source: str) -> bool:
+def too_deep(source: str) -> bool:
     """Whether brackets outside strings nest deeper than MAX_DEPTH; counting them all settles most answers."""
     if source.count("{") + source.count("[") <= MAX_DEPTH:
         return False

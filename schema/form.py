@@ -1,14 +1,17 @@
-"""The quick way into an answer: JSON that follows the asked form to the letter, decoded straight into rows.
+"""The quick way into an answer: JSON that has the asked form is decoded straight into rows.
 
-What it refuses (another key, another type, a missing field) is for the lenient reader in `answer.py`; what both can read
-they read alike.  As no other key is let in, nothing here nests deeper than the form itself.
+What it refuses (another type, a missing field, a tag where none is asked) is for the lenient reader in `answer.py`; what
+both can read they read alike.  Keys beside the form are passed over, as they are there.
 """
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
+
+from .answer import too_deep
 
 Said = str | tuple[str, ...] | msgspec.UnsetType
 """What a segment says in one sub-dimension: a tag, several, or nothing at all."""
@@ -18,7 +21,7 @@ Row = tuple
 
 
 @lru_cache(maxsize=256)
-def exact_form(
+def form_reader(
     asked: tuple[tuple[str, str], ...] | None, required: tuple[str, ...] = ()
 ) -> Callable[[str], list[Row] | None]:
     """A reader: JSON text -> the rows of its segments, in the order of the text; None where the form differs.
@@ -30,24 +33,37 @@ def exact_form(
     fields: list[tuple] = [("start", float), ("end", float)]
     if asked is not None:
         fields.append(("labels", _labels(asked, required)))
-    segment = _struct("Segment", fields)
-    decode_list = msgspec.json.Decoder(list[segment]).decode
-    decode_object = msgspec.json.Decoder(_struct("Answer", [("segments", list[segment])])).decode
-    # msgspec fields have neutral names: a taxonomy may name its dimensions as it likes
+    strict, loose = (_decoders(fields, forbid_others) for forbid_others in (True, False))
+    # fields have neutral names, as a taxonomy may name its dimensions as it likes
     row = attrgetter("start", "end", *(f"labels.{place}" for place in _places(asked or ())))
 
     def read(source: str) -> list[Row] | None:
-        # What trails the last closing bracket is no part of the value; cutting it lets the value be decoded whole.
-        try:
-            if source[0] == "[":
-                segments = decode_list(source[: source.rfind("]") + 1])
-            else:
-                segments = decode_object(source[: source.rfind("}") + 1]).segments
-        except (msgspec.MsgspecError, UnicodeEncodeError):
-            return None
-        return list(map(row, segments))
+        # what trails the last closing bracket is no part of the value; without it the value is decoded as a whole
+        value = source[: source.rfind("]" if source[0] == "[" else "}") + 1]
+        segments = _decode(strict, value)
+        if segments is None and not too_deep(source):  # what is strictly of the form cannot nest deeply
+            segments = _decode(loose, value)
+        return None if segments is None else list(map(row, segments))
 
     return read
+
+
+class _Decoders(NamedTuple):
+    list: Callable[[str], list]
+    object: Callable[[str], Any]
+
+
+def _decoders(fields: list[tuple], forbid_others: bool) -> _Decoders:
+    segment = _struct("Segment", fields, forbid_others=forbid_others)
+    answer = _struct("Answer", [("segments", list[segment])], forbid_others=forbid_others)
+    return _Decoders(msgspec.json.Decoder(list[segment]).decode, msgspec.json.Decoder(answer).decode)
+
+
+def _decode(decoders: _Decoders, value: str) -> list | None:
+    try:
+        return decoders.list(value) if value[:1] == "[" else decoders.object(value).segments
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        return None
 
 
 def _places(asked: Sequence[tuple[str, str]]) -> list[str]:
@@ -71,5 +87,7 @@ def _default(kind: type[msgspec.Struct]):
     return msgspec.field(default_factory=kind)
 
 
-def _struct(name: str, fields: list[tuple], names: dict[str, str] | None = None) -> type[msgspec.Struct]:
-    return msgspec.defstruct(name, fields, rename=names, gc=False, forbid_unknown_fields=True)
+def _struct(
+    name: str, fields: list[tuple], names: dict[str, str] | None = None, forbid_others: bool = True
+) -> type[msgspec.Struct]:
+    return msgspec.defstruct(name, fields, rename=names, gc=False, forbid_unknown_fields=forbid_others)
