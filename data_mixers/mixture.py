@@ -13,12 +13,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from .exhaustion import Policy, use_up
-from .memo import Memo
 from .plan import Plan
 from .schedule import Mode
 from .segments import Weights, ahead, moved, read_segments
-
-_SHUFFLES = Memo(capacity=512 << 20)
 
 
 class MixtureMismatch(ValueError):
@@ -84,6 +81,7 @@ class Mixture:
         self.agreed = agreed
         self.exhausted = exhausted
         self.plan, self.exhaustions, self.length = use_up(agreed, self.sizes, exhausted)
+        self._orders: dict[str, dict[int, np.ndarray]] = {}
         self._sizes = np.array([self.sizes[task] for task in self.plan.tasks], np.int64)
         self.identity, self.fingerprint = self._identify()
 
@@ -119,8 +117,19 @@ class Mixture:
                 rows[mine[epoch == number]] = self._order(self.plan.tasks[index], number)[place[epoch == number]]
         return Places(tasks, rows, epochs)
 
-    def _order(self, task: str, epoch: int) -> np.ndarray:
-        return permutation(f"{self.seed}/{epoch}/{task}", self.sizes[task])
+    def refill(self, task: str, number: int) -> Location:
+        """The row of a task's refill `number` (0, 1, ...): from shuffles of its own, off the stream."""
+        epoch, place = divmod(number, self.sizes[task])
+        return Location(task, int(self._order(task, epoch, "refill/")[place]), epoch)
+
+    def _order(self, task: str, epoch: int, kind: str = "") -> np.ndarray:
+        """A task's rows in the order of an epoch; built when first asked for, the last two are held."""
+        held = self._orders.setdefault(kind + task, {})
+        if epoch not in held:
+            if len(held) == 2:
+                del held[next(iter(held))]
+            held[epoch] = permutation(f"{self.seed}/{kind}{epoch}/{task}", self.sizes[task])
+        return held[epoch]
 
     def requested(self, start: int, stop: int) -> dict[str, int]:
         """Draws of each task at the positions start..stop-1: what a step, or a run, asks for."""
@@ -229,14 +238,7 @@ class Mixture:
 
 
 def permutation(key: str, size: int) -> np.ndarray:
-    """A shuffle of 0..size-1 that depends on the key only, on any machine and NumPy version: sorted by SplitMix64.
-
-    Built when first asked for; the last 512 MB are kept.
-    """
-    return _SHUFFLES.begin((key, size), lambda: _shuffle(key, size)).result()
-
-
-def _shuffle(key: str, size: int) -> np.ndarray:
+    """A shuffle of 0..size-1 that depends on the key only, on any machine and NumPy version: sorted by SplitMix64."""
     start = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=8).digest(), "<u8")
     x = start + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -23,7 +23,7 @@ from ..rewards.families import find_taxonomy
 from ..schema import TASKS
 from .media import probe
 from .memo import Memo
-from .mixture import Mixture, permutation
+from .mixture import Mixture
 from .prompt_length import prompt_builder, prompt_tokens
 from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, resolve_media
 from .skipped import SkippedRows
@@ -138,9 +138,7 @@ class MixtureDataset(RLHFDataset):
 
         Refills have shuffles of their own; `number` counts the refills of the task from 0. Same number, same prompt.
         """
-        size = len(self.rows_of[task])
-        epoch, place = divmod(number, size)
-        row = int(permutation(f"{self.mixture.seed}/refill/{epoch}/{task}", size)[place])
+        _, row, epoch = self.mixture.refill(task, number)
         return self._item(task, row, position=-1, epoch=epoch)
 
     def _item(self, task: str, row: int, **about: int) -> dict[str, Any]:

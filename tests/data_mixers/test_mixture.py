@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sv6d.data_mixers import Location, Mixture, MixtureMismatch, Segment
+from sv6d.data_mixers import mixture as mixture_module
 from sv6d.data_mixers.mixture import permutation
 
 
@@ -52,6 +53,29 @@ def test_positions_can_be_asked_in_any_order():
     backward = Mixture(sizes, {"a": 1, "b": 2, "c": 3}, seed=5)
     expected = [forward.locate(position) for position in range(200)]
     assert [backward.locate(position) for position in reversed(range(200))] == expected[::-1]
+
+
+def test_two_shuffles_of_a_task_are_held_and_not_more(monkeypatch):
+    """Epochs of 3 rows: going on builds each once; a look back at the first epoch builds it again."""
+    built = []
+    monkeypatch.setattr(mixture_module, "permutation", lambda key, size: built.append(key) or permutation(key, size))
+    mixture = Mixture({"a": 3}, seed=5)
+    rows = [mixture.locate(position) for position in range(12)]
+    assert built == ["5/0/a", "5/1/a", "5/2/a", "5/3/a"]
+    assert [mixture.locate(position) for position in (9, 6, 2, 0)] == [rows[9], rows[6], rows[2], rows[0]]
+    assert built[4:] == ["5/0/a"]
+    assert {kind: len(held) for kind, held in mixture._orders.items()} == {"a": 2}
+
+
+def test_refills_visit_each_row_once_in_orders_of_their_own():
+    mixture = Mixture({"a": 6, "b": 4}, seed=5)
+    refills = [mixture.refill("a", number) for number in range(12)]
+    assert [refill.epoch for refill in refills] == [0] * 6 + [1] * 6
+    assert (
+        sorted(refill.row for refill in refills[:6]) == sorted(refill.row for refill in refills[6:]) == list(range(6))
+    )
+    stream = [place.row for place in map(mixture.locate, range(12)) if place.task == "a"]
+    assert [refill.row for refill in refills[:6]] != stream
 
 
 def test_a_mixture_travels_to_other_processes():
