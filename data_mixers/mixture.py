@@ -148,11 +148,13 @@ class Mixture:
         """
         if self.length is None or length <= self.length:
             return
-        end = self.exhaustions[0 if self.exhausted == "stop" else -1]
+        end = self.exhaustions[-1].task
+        if self.exhausted == "stop":
+            end = next(t for t, _ in self.exhaustions if self.plan.position_of(t, self.sizes[t]) == self.length)
         in_step = f" (step {self.length // step + 1})" if step else ""
         raise ValueError(
             f"the run needs {length:,} prompts and the mixture ends at position {self.length:,}{in_step}: there the "
-            f"{self.sizes[end.task]:,} rows of {end.task} are used up. Shorten the run, or set exhausted='repeat'"
+            f"{self.sizes[end]:,} rows of {end} are used up. Shorten the run, or set exhausted='repeat'"
         )
 
     def _why_no_stride(self, positions: range) -> str:
@@ -204,9 +206,7 @@ class Mixture:
             )
         saved = Plan.restore(self.plan.tasks, state["plan"])
         now, then = ahead(self.agreed, position), ahead(saved, position)
-        if (
-            now == then
-        ):  # only the past differs: an earlier resumption changed the weights, or the plan was written later
+        if now == then:  # only the past differs: earlier weights were carried, or written into the settings since
             return self._with(saved), position
         if on_change == "refuse":
             raise MixtureMismatch(

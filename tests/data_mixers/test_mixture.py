@@ -150,6 +150,14 @@ def test_a_source_that_stops_ends_the_stream_before_a_row_comes_twice():
         mixture.require(8, step=2)
 
 
+def test_the_task_that_ends_the_stream_is_named():
+    """a's two rows are used up first, but a is drawn no more; b's fourth draw would repeat a row."""
+    mixture = Mixture({"a": 2, "b": 3}, [Segment(0, {"a": 1, "b": 1}), Segment(4, {"b": 1})], exhausted="stop")
+    assert (mixture.exhaustions, mixture.length) == ((("a", 3), ("b", 5)), 5)
+    with pytest.raises(ValueError, match="the 3 rows of b are used up"):
+        mixture.require(6)
+
+
 def test_a_task_that_is_drawn_no_more_does_not_stop_the_stream():
     """Its 5 rows are used up at position 9, just before its weight goes: nothing would be repeated."""
     segments = [Segment(0, {"a": 1, "b": 1}), Segment(10, {"b": 1})]
@@ -261,6 +269,31 @@ def test_a_carried_change_moves_when_sources_are_used_up():
     assert carried.length == old.length == 54
     places = [carried.locate(position) for position in range(54)]
     assert len({(place.task, place.row) for place in places}) == 54
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["repeat", "renormalise"]),
+    st.lists(
+        st.tuples(st.integers(0, 25), st.lists(st.integers(1, 4), min_size=3, max_size=3)), min_size=1, max_size=4
+    ),
+)
+def test_any_chain_of_resumptions_goes_on_with_the_same_past(exhausted, changes):
+    """Resumed again and again with other weights, each time through JSON in a new process: what was drawn stays as it was,
+    and a process that resumes without a change draws what the one before would have."""
+    sizes = {"a": 30, "b": 40, "c": 50}
+    now, position = Mixture(sizes, seed=3, exhausted=exhausted), 0
+    for more, weights in changes:
+        position += more
+        past = [now.locate(p) for p in range(position)]
+        state = json.loads(json.dumps(now.state(position)))
+        now, _ = Mixture(sizes, dict(zip("abc", weights, strict=True)), 3, exhausted).resume(state, on_change="carry")
+        assert [now.locate(p) for p in range(position)] == past
+        again, _ = Mixture(sizes, dict(zip("abc", weights, strict=True)), 3, exhausted).resume(now.state(position + 5))
+        assert [again.locate(p) for p in range(position, 110)] == [now.locate(p) for p in range(position, 110)]
+    assert exhausted == "repeat" or sorted(now.locate(p)[:2] for p in range(120)) == [
+        (task, row) for task in "abc" for row in range(sizes[task])
+    ]
 
 
 def test_a_change_after_a_source_was_used_up_leaves_it_out():
