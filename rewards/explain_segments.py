@@ -15,8 +15,8 @@ from ..schema.answer import SegmentAnswer, read_segments
 from ..schema.form import Said
 from ..schema.ground_truth import TrueSegment, read_true_segments
 from .config import RewardConfig
-from .labels import set_distance
 from .matching import Answer, Truth, most_segments, pair_up, read_answer, read_truth
+from .tag_sets import set_distance
 
 
 class Loss(NamedTuple):

@@ -14,9 +14,10 @@ from ..schema.answer import json_source, read_json
 from ..schema.form import Row, Said, form_reader
 from ..schema.ground_truth import read_true_segments
 from .config import RewardConfig
-from .labels import KNOWN, LabelTable
+from .labels import LabelTable
 from .segments import Times, iou_matrix, match
 from .sv6d import align_loss, cost_matrix, matched_loss, struct_loss
+from .tag_sets import KNOWN
 
 MAX_SEGMENTS = 256
 """Answers that list more segments than this, and more than four times the truth, are not matched: their IoU and Label

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sv6d.rewards import score
-from sv6d.rewards.labels import TrueSets, set_distance, set_distances, tag_states, true_set
+from sv6d.rewards.tag_sets import TrueSets, set_distance, set_distances, tag_states, true_set
 from sv6d.schema import TASKS, Taxonomy
 
 TAXONOMY = Taxonomy.load()
