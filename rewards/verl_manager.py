@@ -5,7 +5,6 @@ Settings (those of `AsyncScorer`: the fields of `RewardConfig`, `taxonomy`, `jud
 be scored is logged, flagged `failed` and earns 0; it never ends a step.
 """
 
-import logging
 from collections.abc import Mapping
 from math import isnan
 from typing import Any
@@ -19,10 +18,9 @@ from ..schema.names import near_names
 from .async_scorer import AsyncScorer
 from .config import RewardConfigError
 from .families import COMPONENTS
+from .flagged import flagged, refuse_mask
 from .judge_health import Counts, JudgeStopped
-from .score import Score, failed_score
-
-logger = logging.getLogger(__name__)
+from .score import Score
 
 OUR_TRAINER = "sv6d.trainer"
 """Where sv6d's trainers say in the run's config that they are there: they leave masked samples out of their groups, and
@@ -45,7 +43,7 @@ class SV6DRewardManager(RewardManagerBase):
             outlive_judge=ours,
         )
         if not ours:
-            _refuse_mask(self.scorer, "use one of sv6d's trainers (trainer.v1.trainer_mode=sv6d_sync and its like)")
+            refuse_mask(self.scorer, "use one of sv6d's trainers (trainer.v1.trainer_mode=sv6d_sync and its like)")
         self._finite = _gdpo_keys(config)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
@@ -113,7 +111,7 @@ def _scorer_for(settings: dict[str, Any], served_at: str | None) -> AsyncScorer:
         if known == (settings, served_at):
             return scorer
     scorer = AsyncScorer(settings, served_at=served_at)
-    _refuse_mask(scorer, "use reward.reward_manager.name=sv6d and one of sv6d's trainers")
+    refuse_mask(scorer, "use reward.reward_manager.name=sv6d and one of sv6d's trainers")
     _scorers.append(((settings, served_at), scorer))
     return scorer
 
@@ -138,14 +136,6 @@ def _require_that_verl_asks(config: DictConfig) -> None:
         )
 
 
-def _refuse_mask(scorer: AsyncScorer, mend: str) -> None:
-    if scorer.judge is not None and scorer.judge.config.fallback == "mask":
-        raise RewardConfigError(
-            "reward config: judge.fallback = 'mask' is wrong: this trainer would count a masked sample as 0 and hold the "
-            f"judge's fault against its group; {mend}, or judge.fallback=exact"
-        )
-
-
 def _gdpo_keys(config: DictConfig) -> tuple[str, ...]:
     """The components that verl's GDPO normalises by group, where it is used: 0 instead of NaN for those that do not apply,
     which adds nothing to the advantages of a group, while one NaN would end in all of them."""
@@ -159,15 +149,6 @@ def _gdpo_keys(config: DictConfig) -> tuple[str, ...]:
 
 
 def _failed(error: Exception, task: Any, extra_info: Any) -> Score:
-    """0, flagged; each kind of failure is logged once a process, as thousands of rollouts may share it."""
     row = extra_info if isinstance(extra_info, Mapping) else {}
     where = ", ".join(f"{key} {row[key]}" for key in ("dataset", "id", "index") if row.get(key) is not None)
-    kind = (str(task), type(error), str(error)[:80])
-    if kind not in _logged and len(_logged) < _MAX_LOGGED:
-        _logged.add(kind)
-        logger.warning("task %s (%s): not scored, flagged failed: %s: %s", task, where, type(error).__name__, error)
-    return failed_score()
-
-
-_logged: set[tuple[str, type, str]] = set()
-_MAX_LOGGED = 1000
+    return flagged(error, task, where)

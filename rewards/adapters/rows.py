@@ -1,17 +1,13 @@
 """What the adapters share: a completion's text, and rows that are always scored, as the manager in verl does it."""
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..async_scorer import AsyncScorer
-from ..config import RewardConfigError
+from ..flagged import flagged, refuse_mask
 from ..judge_health import JudgeStopped
-from ..score import Score, failed_score
-
-logger = logging.getLogger(__name__)
-MAX_LOGGED = 1000
+from ..score import Score
 
 
 class RowScorer:
@@ -28,12 +24,8 @@ class RowScorer:
 
     def __init__(self, settings: Mapping[str, Any] | None = None, task: str | None = None, outlive_judge: bool = False):
         self._scorer = AsyncScorer(settings, outlive_judge=outlive_judge)
-        if self._scorer.judge is not None and self._scorer.judge.config.fallback == "mask":
-            raise RewardConfigError(
-                "reward config: judge.fallback = 'mask' needs one of sv6d's verl trainers; use 'exact' or 'zero' here"
-            )
+        refuse_mask(self._scorer, "use one of sv6d's verl trainers")
         self._task = task
-        self._logged: set[tuple[str, str]] = set()
 
     async def score(self, task: Any, completion: Any, ground_truth: Any) -> Score:
         """The score of one row.
@@ -50,11 +42,7 @@ class RowScorer:
         except JudgeStopped:
             raise
         except Exception as error:
-            kind = (str(task), f"{type(error).__name__}: {error}"[:80])
-            if kind not in self._logged and len(self._logged) < MAX_LOGGED:
-                self._logged.add(kind)
-                logger.warning("task %s: not scored, flagged failed: %s: %s", task, type(error).__name__, error)
-            return failed_score()
+            return flagged(error, task)
 
     async def score_all(
         self, tasks: Sequence[Any] | None, completions: Sequence[Any], ground_truths: Sequence[Any] | None

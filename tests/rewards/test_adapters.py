@@ -40,7 +40,8 @@ def score_rows(rows, **options):
     return asyncio.run(scorer.score_all(*map(list, zip(*rows, strict=True))))
 
 
-def test_a_bad_row_is_flagged_and_logged_once_a_kind(caplog):
+def test_a_bad_row_is_flagged_and_logged_once_a_kind(caplog, monkeypatch):
+    monkeypatch.setattr("sv6d.rewards.flagged._logged", set())
     good, bad = ("ocr", "ab", "ab"), ("no_such_task", "ab", "ab")
     with caplog.at_level(logging.WARNING):
         scores = score_rows([good, bad, ("ocr", [], "ab"), ("ocr", "ab", None), ("ocr", 3, "ab"), bad])
@@ -56,7 +57,7 @@ def test_settings_are_those_of_the_manager():
     assert score_rows([(None, "a", "a")], task="ocr")[0].value == 1.0
     with pytest.raises(RewardConfigError, match="did you mean 'alpha'"):
         RowScorer({"alfa": 1})
-    with pytest.raises(RewardConfigError, match=r"judge\.fallback = 'mask' needs one of sv6d's verl trainers"):
+    with pytest.raises(RewardConfigError, match=r"judge\.fallback = 'mask' is wrong.* use one of sv6d's verl trainers"):
         RowScorer({"judge": {"url": "http://localhost:1/v1", "model": "m", "fallback": "mask"}})
 
 
