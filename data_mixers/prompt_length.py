@@ -5,7 +5,9 @@ model's own processor tells the length exactly and in milliseconds when it is gi
 device): it goes through the same resizing and the same placeholders, and touches no pixel.
 """
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from qwen_vl_utils import vision_process as qwen
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
 from .media import Probe, probe
+
+logger = logging.getLogger(__name__)
 
 
 def prompt_builder(tokenizer, processor, config):
@@ -27,21 +31,44 @@ def prompt_builder(tokenizer, processor, config):
 
 
 def prompt_tokens(messages: list[dict[str, Any]], builder, patch: int, tools: list[dict] | None = None) -> int | None:
-    """The number of tokens of a prompt, media expanded; None when a medium is no local file.
+    """The number of tokens of a prompt, media expanded; None when it cannot be known beforehand: a medium is no local file, a
+    video's container does not tell its frames, or the processor wants content.
 
     Args:
         messages: as verl's dataset gives them (`raw_prompt`), media as parts with qwen-vl-utils' options.
         builder: of `prompt_builder`.
         patch: edge of a patch in pixels, as verl gives it to qwen-vl-utils.
         tools: the tools' schemas, where the agent loop has some.
+
+    Raises:
+        ValueError: what qwen-vl-utils would refuse in the rollout too, such as a clip with too few frames.
     """
     parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
     media = [(part, kind) for part in parts for kind in ("image", "video") if kind in part]
     if not all(isinstance(part[kind], str) and "://" not in part[kind] for part, kind in media):
         return None
-    images = [hollow_image(part, probe(part[kind], kind), patch) for part, kind in media if kind == "image"]
-    videos = [hollow_video(part, probe(part[kind], kind), patch) for part, kind in media if kind == "video"]
-    return len(builder.build_initial_tokens(messages, tools=tools, images=images or None, videos=videos or None))
+    found = [probe(part[kind], kind) for part, kind in media]
+    if any(
+        kind == "video" and not (look.frames > 0 and look.fps > 0) for (_, kind), look in zip(media, found, strict=True)
+    ):
+        return None
+    try:
+        hollow = [_HOLLOW[kind](part, look, patch) for (part, kind), look in zip(media, found, strict=True)]
+    except AssertionError as error:  # pixel bounds that contradict each other
+        raise ValueError(str(error)) from error
+    images, videos = ([item for item, (_, kind) in zip(hollow, media, strict=True) if kind == each] for each in _HOLLOW)
+    try:
+        return len(builder.build_initial_tokens(messages, tools=tools, images=images or None, videos=videos or None))
+    except (NotImplementedError, TypeError, RuntimeError) as error:
+        _tell_unknown(f"{type(error).__name__}: {error}")
+        return None
+
+
+@cache
+def _tell_unknown(reason: str) -> None:
+    logger.warning(
+        "prompts cannot be measured before they are decoded, so overlong ones fail in the rollout: %s", reason
+    )
 
 
 def hollow_image(part: Mapping[str, Any], found: Probe, patch: int) -> torch.Tensor:
@@ -70,6 +97,9 @@ def hollow_video(part: Mapping[str, Any], found: Probe, patch: int) -> tuple[tor
         "video_backend": "decord",
     }
     return torch.empty(frames, 3, *size, device="meta"), metadata
+
+
+_HOLLOW = {"image": hollow_image, "video": hollow_video}
 
 
 def _pixel_bounds(part: Mapping[str, Any], frames: int, patch: int) -> dict[str, float]:

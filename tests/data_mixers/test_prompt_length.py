@@ -5,6 +5,7 @@ import asyncio
 import pytest
 import torch
 from PIL import Image
+from sv6d.data_mixers import prompt_length
 from sv6d.data_mixers.media import probe
 from sv6d.data_mixers.prompt_length import hollow_video, prompt_builder, prompt_tokens
 from sv6d.data_mixers.verl_dataset import MixtureDataset
@@ -77,6 +78,37 @@ def test_the_length_of_a_prompt_of_text(builder):
 def test_media_elsewhere_have_no_known_length(builder):
     part = {"type": "video", "video": "https://host/a.mp4"}
     assert prompt_tokens([{"role": "user", "content": [part]}], builder, 16) is None
+
+
+def test_a_video_that_does_not_tell_its_frames_has_no_known_length(builder, counting_video, monkeypatch):
+    look = probe(str(counting_video), "video")._replace(frames=0)
+    monkeypatch.setattr(prompt_length, "probe", lambda path, kind: look)
+    messages = [{"role": "user", "content": [{"type": "video", "video": str(counting_video)}]}]
+    assert prompt_tokens(messages, builder, 16) is None
+
+
+def test_a_processor_that_wants_content_leaves_the_length_unknown(counting_video, caplog):
+    class Reading:
+        def build_initial_tokens(self, messages, tools, images, videos):
+            return videos[0][0].numpy()
+
+    messages = [{"role": "user", "content": [{"type": "video", "video": str(counting_video), "fps": 2.0}]}]
+    assert prompt_tokens(messages, Reading(), 16) is None
+    assert "prompts cannot be measured before they are decoded" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"nframes": 80}, "nframes should in interval"),
+        ({"fps": 2.0, "video_start": 1.9, "video_end": 1.8}, "Invalid time range"),
+        ({"fps": 2.0, "min_pixels": 64 * 64, "max_pixels": 32 * 32}, "max_pixels"),
+    ],
+)
+def test_options_that_the_rollout_would_refuse_are_refused(builder, counting_video, options, error):
+    messages = [{"role": "user", "content": [{"type": "video", "video": str(counting_video), **options}]}]
+    with pytest.raises(ValueError, match=error):
+        prompt_tokens(messages, builder, 16)
 
 
 def test_nothing_is_held_of_a_long_video(counting_video):
