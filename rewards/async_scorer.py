@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from . import chain_of_thought, limits
-from .config import RewardConfigError
+from .config import RewardConfigError, plain
 from .endpoint_judge import EndpointJudge
 from .families import find_family
 from .judge import rule_judge_async
@@ -42,9 +40,7 @@ class AsyncScorer:
         served_model: str | None = None,
         outlive_judge: bool = False,
     ):
-        settings = dict(
-            OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings or {}
-        )
+        settings = dict(plain(settings) or {})
         judge = settings.pop("judge", None)
         self.time_limit = _read_time_limit(settings.pop("time_limit", TIME_LIMIT))
         self._scorer = Scorer(settings)

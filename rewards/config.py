@@ -103,11 +103,11 @@ class RewardConfig:
         """
         if isinstance(value, RewardConfig):
             return value
-        return _DEFAULTS if value is None else _read(RewardConfig, _plain(value), "")
+        return _DEFAULTS if value is None else _read(RewardConfig, plain(value), "")
 
 
-def _plain(value: Any) -> Any:
-    """OmegaConf nodes to plain containers, interpolations resolved."""
+def plain(value: Any) -> Any:
+    """An OmegaConf mapping as a plain one, interpolations resolved; anything else as it is."""
     from omegaconf import DictConfig, OmegaConf
 
     return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig) else value

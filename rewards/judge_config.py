@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any, Literal, get_args
 
 from ..schema.names import near_names
-from .config import RewardConfigError
+from .config import RewardConfigError, plain
 from .judge_prompt import FIELDS, PROMPT, RUBRIC
 
 Fallback = Literal["exact", "zero", "mask"]
@@ -86,7 +86,7 @@ class JudgeConfig:
         """
         if isinstance(value, JudgeConfig):
             return value
-        value = _plain(value)
+        value = plain(value)
         _require("", value, lambda value: value is None or isinstance(value, Mapping), "write a mapping of settings")
         known = [f.name for f in fields(JudgeConfig)]
         for key in value or {}:
@@ -115,13 +115,6 @@ class JudgeConfig:
                     f"reward config: judge.{setting} is missing; give it, or leave out judge for the rule judge"
                 )
         return replace(self, url=url, model=name)
-
-
-def _plain(value: Any) -> Any:
-    """An OmegaConf node to plain containers, interpolations resolved."""
-    from omegaconf import DictConfig, OmegaConf
-
-    return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig) else value
 
 
 def _require(name: str, value: Any, holds, mend: str) -> None:

@@ -29,7 +29,7 @@ FIELDS = ("truth", "answer", "nonce")
 CUT = " [cut off here]"
 
 _FIELD = re.compile("|".join(rf"\{{{name}\}}" for name in FIELDS))
-_MARK = re.compile(r"<(?=[A-Za-z/|!｜])|\[(?=/?[A-Z]{3,}\])")
+_MARK = re.compile(r"<(?=[A-Za-z/|!｜])|\[(?=/?[A-Z_]{3,}\])")
 
 
 def tame(text: str, max_characters: int) -> str:

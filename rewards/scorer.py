@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from .config import RewardConfig
+from .config import RewardConfig, plain
 from .families import FAMILY_GROUP, find_taxonomy, plug_ins
 from .judge import Judge
 from .score import Score, score
@@ -27,9 +25,7 @@ class Scorer:
     """
 
     def __init__(self, settings: Mapping[str, Any] | None = None, judge: Judge | None = None):
-        settings = dict(
-            OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings or {}
-        )
+        settings = dict(plain(settings) or {})
         plug_ins(FAMILY_GROUP)
         self.taxonomy = find_taxonomy(settings.pop("taxonomy", None))
         self.config = RewardConfig.read(settings)
