@@ -62,6 +62,12 @@ def extremes(order: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
     return least, greatest
 
 
+def worst_discrepancy(order: np.ndarray, counts: np.ndarray) -> int:
+    """Worst |D(t)| of any task and prefix, in units of 1/period."""
+    low, high = extremes(order, counts)
+    return int(max(-low.min(), high.max()))
+
+
 def sequence_errors(order: np.ndarray, counts: np.ndarray) -> tuple[Fraction, Fraction]:
     """Worst error of any prefix and of any window inside the sequence, in draws.
 

@@ -9,6 +9,8 @@ import numpy as np
 
 MAX_PERIOD = 100_000
 """Longest period that is built unless a caller asks for another."""
+MOST_TASKS = 2**15 - 1
+"""Task indices are int16."""
 
 
 class WeightError(ValueError):
@@ -34,6 +36,8 @@ def integer_counts(weights: Mapping[str, int | float], max_period: int = MAX_PER
     """
     if not weights:
         raise WeightError("no task has a weight: give at least one, as {'ocr_regular': 1}")
+    if len(weights) > MOST_TASKS:
+        raise WeightError(f"{len(weights):,} tasks are more than the {MOST_TASKS:,} that 16 bits tell apart")
     ratio = _ratio(weights)
     total = sum(ratio)
     counts = ratio if total <= max_period else _largest_remainder(ratio, max_period)
