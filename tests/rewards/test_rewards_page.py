@@ -1,14 +1,19 @@
-"""The worked examples of docs/rewards.md: each figure that the page prints is what the code gives."""
+"""docs/rewards.md says what the code does: worked examples, the table of hacks, settings with their defaults, bounds, links."""
 
 import json
 import re
+import runpy
+from dataclasses import astuple, fields, is_dataclass
 from pathlib import Path
 
 import pytest
-from sv6d.rewards import score
-from sv6d.schema import Taxonomy
+from sv6d.rewards import RewardConfig, labels, matching, ocr, score
+from sv6d.rewards.judge import MAX_LENGTH
+from sv6d.rewards.judge_config import JudgeConfig
+from sv6d.schema import Taxonomy, answer, marks, taxonomy
 
-PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
 BY_HAND = dict(re.findall(r"^\d+\. \*(.+?)\.\* (.+?)(?=^\d+\. |^#|\Z)", PAGE.partition("\n## By hand")[2], re.M | re.S))
 
 
@@ -100,3 +105,67 @@ def test_thought():
 def test_every_example_of_the_page_is_here():
     tested = {"One segment", "One shot of ten", "Several tags", "Form", "Weights", "Transcription", "Thought"}
     assert set(BY_HAND) == tested
+
+
+def section(title):
+    return re.search(rf"^## {title}\n(.+?)(?=^## |\Z)", PAGE, re.M | re.S)[1]
+
+
+def rows(title):
+    """The cells of a section's tables, by the first one, without marks of emphasis and code."""
+    lines = [line for line in section(title).splitlines() if line.startswith("|")]
+    cells = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
+    return {first.replace("`", ""): rest for first, *rest in cells}
+
+
+def test_the_table_of_hacks_is_what_the_benchmark_prints():
+    incentives = runpy.run_path(str(ROOT / "benchmarks" / "incentives.py"))
+    printed = rows("Hacks and what each earns here")
+    for name, strategy in {**incentives["HONEST"], **incentives["HACKS"]}.items():
+        for mode, cell in zip(("table4", "table4_matched", "literal"), _row(printed, name), strict=True):
+            free, gated = (
+                incentives["earned"](strategy, RewardConfig(mode=mode, overlap_gate=gate)) for gate in (False, True)
+            )
+            assert cell == f"{free:.2f} ({gated:.2f})", (name, mode)
+
+
+def _row(printed, name):
+    return next(cells for first, cells in printed.items() if first.removeprefix("honest and ") == name)
+
+
+def test_every_setting_stands_there_with_its_default():
+    for setting in fields(RewardConfig):
+        assert rows("Settings")[setting.name][0].strip("`") == shown(getattr(RewardConfig(), setting.name))
+
+
+def shown(value):
+    if is_dataclass(value):
+        shares = astuple(value)
+        return "1/3 each" if set(shares) == {1 / 3} else ", ".join(f"{share:g}" for share in shares)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_every_setting_of_the_judge_stands_there():
+    named = {name.strip(" `") for cell in rows("The judge") for name in cell.split(",")}
+    assert {setting.name for setting in fields(JudgeConfig)} <= named
+
+
+def test_the_bounds_are_those_of_the_code():
+    printed = {name: cells[0] for name, cells in rows("Bounds").items()}
+    assert printed["JSON length"].startswith(f"4 x the truth's text + {matching.MAX_EXCESS:,} characters")
+    assert printed["nesting"] == str(answer.MAX_DEPTH)
+    assert printed["segments"].startswith(f"{matching.MAX_SEGMENTS}, or 4 x N_true")
+    assert printed["a tag"] == f"{taxonomy.MAX_TAG_LENGTH} characters"
+    assert printed["sets of three and more tags"].startswith(f"{labels.MAX_LARGE} different ones")
+    assert printed["OCR answer"].startswith(f"4 x the truth + {ocr.MAX_EXCESS:,} characters")
+    assert printed["combining marks"].startswith(f"{marks.MAX_RUN} in a row")
+    assert printed["rule judge"].startswith(f"{MAX_LENGTH} characters")
+
+
+def test_every_link_leads_somewhere():
+    """GitHub's anchors: lower case, spaces to hyphens, punctuation but hyphens and underscores dropped."""
+    titles = re.findall(r"^#+ (.+)$", PAGE, re.M)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#(.+?)\)", PAGE)) <= anchors
+    for path in re.findall(r"`((?:tests|benchmarks|examples|rewards|schema|docs)/[\w/.]+)`", PAGE):
+        assert (ROOT / path).exists(), path
