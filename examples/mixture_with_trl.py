@@ -23,7 +23,7 @@ ROWS = {"ocr_regular": 10, "ocr_handwritten": 6, "visual_reasoning": 3}
 
 
 class MixtureGRPOTrainer(GRPOTrainer):
-    """GRPOTrainer that draws its prompts by weights; the dataset has a column `task`."""
+    """GRPOTrainer that draws its prompts by weights; the dataset has a column `task`, and the settings `max_steps`."""
 
     weights = WEIGHTS
 
