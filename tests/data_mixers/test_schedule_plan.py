@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sv6d.data_mixers import Plan, Schedule, Segment, WeightError
+from sv6d.data_mixers.packing import Step, pack, unpack
 
 SKEWED = [20, 15, 12, 10, 10, 8, 7, 6, 5, 3, 2, 1, 1]
 NAMES = "abcdefgh"
@@ -235,6 +236,34 @@ def test_changes_that_cannot_be_are_refused():
         plan.change(200, {"c": 1})
     with pytest.raises(WeightError, match="'b' is the last task"):
         plan.leave(100, "a").leave(150, "b")
+
+
+chapters = st.integers(1, 5).flatmap(
+    lambda n: st.lists(
+        st.tuples(
+            st.integers(0, 10**12),
+            st.lists(
+                st.builds(Step, st.integers(0, 10**6), st.tuples(*[st.integers(0, 10**5)] * n), st.integers(0, 10**6)),
+                min_size=1,
+            ).map(tuple),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(chapters)
+def test_segments_are_packed_without_loss(saved):
+    assert unpack(pack(saved), len(saved[0][1][0].counts)) == saved
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60))
+def test_text_that_is_no_packed_plan_is_refused(text):
+    with pytest.raises(ValueError, match="holds no segments of 3 tasks"):
+        unpack(text, 3)
 
 
 def test_another_plans_identity_is_refused():
