@@ -7,6 +7,7 @@ over those that it has.  The distance of two sets of tags is that of `tag_sets.p
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,15 @@ from .tag_sets import KNOWN, LARGE, TrueSets, set_distances, tag_states, true_se
 MAX_LARGE = 64
 """Where an answer holds more different sets of three and more tags of a sub-dimension than this, and than twice those
 that are true, their distance is 1. It bounds the work."""
+
+
+class States(NamedTuple):
+    """What segments say in each annotated sub-dimension, as states of `TagStates`."""
+
+    rows: np.ndarray
+    """(pairs, N_pred); below 0 where it holds a tag that no dimension knows."""
+    plain: bool
+    """Whether everything that is said has a row, and nothing is missing."""
 
 
 class LabelTable:
@@ -54,19 +64,18 @@ class LabelTable:
         """What segments say in each of `pairs`."""
         return [[_said(segment.labels, *pair) for segment in segments] for pair in self.pairs]
 
-    def states(self, columns: Sequence[Sequence[Said]]) -> np.ndarray:
-        """The state of everything that is said: (pairs, N_pred). Below 0 where it holds a tag that no dimension knows."""
+    def states(self, columns: Sequence[Sequence[Said]]) -> States:
+        """What columns say, looked up."""
         looked_up = [list(map(s.__getitem__, column)) for s, column in zip(self._states, columns, strict=True)]
-        return np.array(looked_up, dtype=np.intp)
+        rows = np.array(looked_up, dtype=np.intp)
+        return States(rows, bool(rows.min(initial=KNOWN) >= KNOWN))
 
-    def distances(self, states: np.ndarray, columns: Sequence[Sequence[Said]]) -> np.ndarray:
+    def distances(self, states: States, columns: Sequence[Sequence[Said]]) -> np.ndarray:
         """Delta_label of eq. 6 in [0, 1]: (N_pred, N_true)."""
-        plain = states.min() >= KNOWN
-        if not plain:
-            states = np.where(states < 0, ~states, states)
-        distances = np.add.reduce(self._rows.take(states + self._first, axis=0), axis=0)
-        if not plain:
-            self._add_large(distances, states, columns)
+        rows = states.rows if states.plain else np.where(states.rows < 0, ~states.rows, states.rows)
+        distances = np.add.reduce(self._rows.take(rows + self._first, axis=0), axis=0)
+        if not states.plain:
+            self._add_large(distances, rows, columns)
         return np.minimum(distances, 1.0, out=distances)
 
     def _add_large(self, distances: np.ndarray, states: np.ndarray, columns: Sequence[Sequence[Said]]) -> None:

@@ -14,10 +14,9 @@ from ..schema.answer import json_source, read_json
 from ..schema.form import Row, Said, form_reader
 from ..schema.ground_truth import read_true_segments
 from .config import RewardConfig
-from .labels import LabelTable
+from .labels import LabelTable, States
 from .segments import Times, iou_matrix, match
 from .sv6d import align_loss, cost_matrix, matched_loss, struct_loss
-from .tag_sets import KNOWN
 
 MAX_SEGMENTS = 256
 """Answers that list more segments than this, and more than four times the truth, are not matched: their IoU and Label
@@ -58,8 +57,8 @@ class Answer(NamedTuple):
     ends: Sequence[float]
     said: Sequence[Sequence[Said]]
     """For each sub-dimension that the truth annotates: what each of those segments says there."""
-    states: np.ndarray
-    """The same as states of the label table: (sub-dimensions, usable segments)."""
+    states: States
+    """The same as states of the label table."""
     r_prof: float
     r_comp: float
     r_form: float
@@ -112,7 +111,7 @@ def read_answer(response: str, truth: Truth) -> Answer:
         return Answer(len(rows), True, starts, ends, said, _NO_STATES, 0.0, 0.0, 0.0)
     states = table.states(said)
     r_prof = r_comp = 0.0
-    if said and states.min() < KNOWN:  # else every tag is there and known
+    if not states.plain:  # else every tag is there and known
         tags = ((dimension, column) for (dimension, _), column in zip(table.pairs, said, strict=True))
         r_prof, r_comp = regularizers(tags, table.dimensions, truth.taxonomy)
     return Answer(len(rows), True, starts, ends, said, states, r_prof, r_comp, 0.0)
@@ -226,4 +225,4 @@ def _total(values: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> float:
 
 
 _times = itemgetter(0, 1)
-_NO_STATES = np.empty((0, 0), dtype=np.intp)
+_NO_STATES = States(np.empty((0, 0), dtype=np.intp), True)

@@ -1,7 +1,6 @@
 """Temporal IoU of two sets of segments, and their best one-to-one pairing (eq. 6, 7)."""
 
 from collections.abc import Sequence
-from operator import eq
 from typing import NamedTuple
 
 import numpy as np
@@ -16,17 +15,18 @@ class Times(NamedTuple):
     starts: np.ndarray
     ends: np.ndarray
     lengths: np.ndarray
-    instants: bool
-    """Whether some segment has no length."""
+    instants: bool = True
+    """Whether some segment may have no length."""
 
     @staticmethod
     def of(segments: Sequence[Span]) -> "Times":
-        return Times.between([s.start for s in segments], [s.end for s in segments])
+        times = Times.between([s.start for s in segments], [s.end for s in segments])
+        return times._replace(instants=not times.lengths.all())
 
     @staticmethod
     def between(starts: Sequence[float], ends: Sequence[float]) -> "Times":
         first, last = np.array((starts, ends), dtype=np.float64)
-        return Times(first, last, last - first, any(map(eq, starts, ends)))
+        return Times(first, last, last - first)
 
 
 def iou_matrix(predicted: Times, true: Times) -> np.ndarray:
