@@ -27,7 +27,7 @@ def form_reader(
     """A reader: JSON text -> the rows of its segments, in the order of the text; None where the form differs.
 
     Args:
-        asked: the (dimension, sub-dimension) pairs that labels may hold; None where there must be no labels.
+        asked: the (dimension, sub-dimension) pairs that labels may hold; None where labels are not asked.
         required: the dimensions that every segment must hold.
     """
     fields: list[tuple] = [("start", float), ("end", float)]
@@ -79,7 +79,6 @@ def _labels(asked: Sequence[tuple[str, str]], required: Sequence[str]) -> type[m
         kind = _struct("Dimension", [(field, Said, msgspec.UNSET) for field in subs], subs)
         fields.append((f"d{d}", kind) if dimension in required else (f"d{d}", kind, _default(kind)))
         names[f"d{d}"] = dimension
-    fields.sort(key=len)  # those without a default come first
     return _struct("Labels", fields, names)
 
 
@@ -90,4 +89,4 @@ def _default(kind: type[msgspec.Struct]):
 def _struct(
     name: str, fields: list[tuple], names: dict[str, str] | None = None, forbid_others: bool = True
 ) -> type[msgspec.Struct]:
-    return msgspec.defstruct(name, fields, rename=names, gc=False, forbid_unknown_fields=forbid_others)
+    return msgspec.defstruct(name, fields, rename=names, gc=False, kw_only=True, forbid_unknown_fields=forbid_others)
