@@ -5,7 +5,7 @@ start. With debts they may not; then a draw comes late, and nothing is left out.
 what the n tasks are entitled to beyond their draws sums to 1 and so reaches 1 - bound = 1/(2n-2) for one of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from math import floor
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 
 from .chairman import Jobs, earliest_deadline_first
 from .cycle import Cycle
-from .entitlement import Entitlement
+from .entitlement import Entitlement, Stretch
 from .weights import bound
 
 
@@ -32,40 +32,41 @@ def follow(entitlement: Entitlement, start: int, before: tuple[int, ...]) -> Ite
         if stretch.stop is not None and stretch.stop <= start:
             continue
         if stretch.steady:
-            period, a_period = sum(stretch.first), np.array(stretch.first)
-            start, before, endless = yield from _repeat(entitlement, start, before, period, a_period, stretch.stop)
-            if endless:
-                return
-        if start < stretch.stop:
+            start, before = yield from _repeat(entitlement, stretch, start, before)
+        if stretch.stop is not None and start < stretch.stop:
             piece = Piece(start, before, _run(entitlement, start, before, stretch.stop))
             yield piece
             start, before = stretch.stop, _after(piece)
 
 
 def _repeat(
-    entitlement: Entitlement, start: int, before: tuple[int, ...], period: int, a_period: np.ndarray, stop: int | None
-):
-    """Period by period until what each task is ahead comes round again, then that is repeated as long as it may be.
+    entitlement: Entitlement, stretch: Stretch, start: int, before: tuple[int, ...]
+) -> Generator[Piece, None, tuple[int, tuple[int, ...]]]:
+    """Period by period until what each task is ahead comes round again; that is then repeated as long as it may be.
 
     Windows are shorter than a period, so a change of weights is not felt until two periods before it.
+
+    Returns:
+        The draw at which to go on, and the draws of each task before it.
     """
+    period, stop = sum(stretch.first), stretch.stop
     pieces: list[Piece] = []
     seen: dict[tuple[int, ...], int] = {}
     while stop is None or stop - start >= 4 * period:
-        ahead = tuple((np.array(before) - len(pieces) * a_period).tolist())
+        ahead = tuple(done - len(pieces) * count for done, count in zip(before, stretch.first, strict=True))
         if ahead in seen:
             yield from pieces[: seen[ahead]]
-            repeated = pieces[seen[ahead] :]
-            cycle = Cycle(np.concatenate([piece.cycle.order for piece in repeated]), len(before))
-            yield Piece(repeated[0].start, repeated[0].before, cycle)
-            more = 0 if stop is None else (stop - start - 3 * period) // cycle.period
-            grown = tuple(done + more * int(count) for done, count in zip(before, cycle.counts, strict=True))
-            return start + more * cycle.period, grown, stop is None
+            again = pieces[seen[ahead] :]
+            cycle = Cycle(np.concatenate([piece.cycle.order for piece in again]), len(before))
+            yield Piece(again[0].start, again[0].before, cycle)
+            times = 0 if stop is None else (stop - start - 3 * period) // cycle.period
+            more = (times * count for count in cycle.counts.tolist())
+            return start + times * cycle.period, tuple(map(int.__add__, before, more))
         seen[ahead] = len(pieces)
         pieces.append(Piece(start, before, _run(entitlement, start, before, start + period)))
         start, before = start + period, _after(pieces[-1])
     yield from pieces
-    return start, before, False
+    return start, before
 
 
 def _run(entitlement: Entitlement, start: int, before: tuple[int, ...], stop: int) -> Cycle:
@@ -83,16 +84,15 @@ def _run(entitlement: Entitlement, start: int, before: tuple[int, ...], stop: in
 
 
 def _after(piece: Piece) -> tuple[int, ...]:
-    return tuple(done + int(count) for done, count in zip(piece.before, piece.cycle.counts, strict=True))
+    return tuple(map(int.__add__, piece.before, piece.cycle.counts.tolist()))
 
 
-def worst_error(entitlement: Entitlement, pieces: list[Piece], stop: int | None) -> Fraction:
-    """Worst |draws - entitlement| of any task after any draw of these pieces, exact; the last piece ends at `stop`."""
+def worst_error(entitlement: Entitlement, pieces: Sequence[Piece], stop: int | None) -> Fraction:
+    """Worst |draws - entitlement| of any task after any draw before `stop` (None: for ever) of these pieces, exact."""
     worst = Fraction(0)
-    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
-        end = following.start if following else stop
-        length = piece.cycle.period if end is None else min(piece.cycle.period, end - piece.start)
-        order = piece.cycle.order[:length]
+    for piece, end in zip(pieces, [*(piece.start for piece in pieces[1:]), None], strict=True):
+        known = [position - piece.start for position in (end, stop) if position is not None]
+        order = piece.cycle.order[: max(min(known, default=piece.cycle.period), 0)]
         for task, done in enumerate(piece.before):
             drawn = np.concatenate([[0], np.cumsum(order == task)])
             low, high = entitlement.discrepancies(task, drawn, piece.start)

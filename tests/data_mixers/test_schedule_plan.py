@@ -132,6 +132,13 @@ def test_a_plan_that_is_changed_stays_as_it_was():
     assert (plan.certificate, plan.rounding_error, plan.take(0, 100).tolist()) == (certificate, 0, order)
 
 
+def test_what_was_planned_and_did_not_come_is_not_measured():
+    # a a a b asks for shares 3/4 and 1/4 from 10 on; the change at 10 keeps both at 1/2, where each prefix errs by 1/2 at most.
+    plan = Plan([Segment(0, {"a": 1, "b": 1}), Segment(10, {"a": 3, "b": 1})]).change(10, {"a": 1, "b": 1})
+    assert plan.take(0, 40).tolist() == [0, 1] * 20
+    assert plan.certificate.prefix_error == Fraction(1, 2)
+
+
 def test_a_change_in_the_middle_of_a_round_repays_who_was_not_drawn():
     # Five tasks in turn; after a, b, c nothing is asked anew: d and e were owed 3/5, a, b and c are 2/5 ahead.
     plan = Plan(dict.fromkeys("abcde", 1)).change(3, dict.fromkeys("abcde", 2))
