@@ -1,9 +1,10 @@
-"""The plug-in in ms-swift itself: its loader of plug-in files, its table of rewards, its scoring of a batch.
+"""The plug-in in ms-swift itself: `swift rlhf` trains a tiny model on the rewards for two steps.
 
-ms-swift's dependencies do not agree with verl's (it wants trl below 1.0), so its wheel and the few packages that this part
-of it imports are installed beside the environment, for a process of their own.
+ms-swift's dependencies do not agree with the rest (it wants trl below 1.0), so its wheel and the few packages that it needs
+in other versions are installed beside the environment, for a process of their own.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,45 +12,71 @@ import sys
 from pathlib import Path
 
 import pytest
+from sv6d.rewards import score
 
-PLUGIN = Path(__file__).parents[2] / "examples/ms_swift_plugin.py"
-WHEELS = ["ms-swift==4.6.0", "modelscope==1.40.2", "modelscope-hub==0.5.1", "json-repair==0.64.5", "dacite==1.9.2"]
+EXAMPLES = Path(__file__).parents[2] / "examples"
+WHEELS = ["ms-swift==4.6.0", "trl==0.29.1", "datasets==4.8.4", "peft==0.20.0", "dacite==1.9.2", "json-repair==0.64.5"]
+WHEELS += ["modelscope==1.40.2", "modelscope-hub==0.5.1"]
+LETTERS = "".join(map(chr, range(32, 127)))
 
-SCORING = """
-import json, sys
-import torch
-from swift.rl_core.data import GRPOSample
-from swift.rl_core.grpo_algorithm import score_completions
-from swift.rlhf_trainers.utils import resolve_reward_funcs
-from swift.utils.utils import import_external_file
 
-import_external_file(sys.argv[1])
-functions, names = resolve_reward_funcs(["sv6d", "sv6d_iou", "sv6d_similarity", "sv6d_failed"])
-rows = [
-    ("temporal_action_localization", '[{"start": 0, "end": 1}]', '[{"start": 0, "end": 2}]'),
-    ("ocr_regular", "abc", "abd"),
-    ("no_such_task", "a", "a"),
-]
-talk = lambda text: [{"role": "user", "content": "q"}, {"role": "assistant", "content": text}]
-samples = [
-    GRPOSample.from_row({"messages": talk(text), "task": task, "ground_truth": truth}) for task, text, truth in rows
-]
-rewards = score_completions(samples, functions, [None] * 4, use_gym_env=False, device=torch.device("cpu"))
-print(json.dumps({"names": names, "rewards": rewards.tolist()}))
-"""
+@pytest.fixture
+def model(tmp_path, monkeypatch) -> Path:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    network, tokenizer = importlib.import_module("mixture_with_trl").tiny_model()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    for part in (network, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
 @pytest.mark.slow
-def test_ms_swift_scores_a_batch_with_the_plug_in(tmp_path):
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path]
+def test_ms_swift_trains_on_the_rewards_and_logs_their_components(tmp_path, model):
+    """Two rows, one a step: a text, and a task that does not exist, which is flagged and ends nothing."""
+    rows = [
+        {"messages": [{"role": "user", "content": task}], "task": task, "ground_truth": LETTERS}
+        for task in ("ocr_regular", "no_such_task")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "site"]
     subprocess.run([*pip, *WHEELS], check=True, timeout=300)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path)}
-    run = subprocess.run(
-        [sys.executable, "-c", SCORING, PLUGIN], capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert run.returncode == 0, run.stderr
-    said = json.loads(run.stdout.splitlines()[-1])
-    assert said["names"] == ["sv6d", "sv6d_iou", "sv6d_similarity", "sv6d_failed"]
-    values = [[None if value != value else round(value, 4) for value in row] for row in said["rewards"]]
-    # 0.2 + 0.8 x 1/2; two letters of three; a task that does not exist is flagged, and earns 0
-    assert values == [[0.6, 0.5, None, 0.0], [0.6667, None, 0.6667, 0.0], [0.0, None, None, 1.0]]
+    options = {
+        "rlhf_type": "grpo",
+        "model": model,
+        "model_type": "llama",
+        "template": "dummy",
+        "check_model": "false",
+        "dataset": tmp_path / "rows.jsonl",
+        "external_plugins": EXAMPLES / "ms_swift_plugin.py",
+        "use_vllm": "false",
+        "use_cpu": "true",
+        "torch_dtype": "float32",
+        "tuner_type": "full",
+        "max_steps": 2,
+        "num_generations": 2,
+        "per_device_train_batch_size": 2,
+        "max_completion_length": 16,
+        "logging_steps": 1,
+        "log_completions": "true",
+        "report_to": "none",
+        "save_strategy": "no",
+        "output_dir": tmp_path / "run",
+    }
+    command = [sys.executable, "-m", "swift.cli.rlhf"]
+    command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    command += ["--reward_funcs", "sv6d", "sv6d_similarity", "sv6d_failed", "--reward_weights", "1", "0", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+    (folder,) = (tmp_path / "run").iterdir()
+    steps = [json.loads(line) for line in (folder / "logging.jsonl").read_text().splitlines()]
+    text, bad = sorted((s for s in steps if "reward" in s), key=lambda step: step["rewards/sv6d_failed/mean"])
+    assert text["reward"] == pytest.approx(text["rewards/sv6d_similarity/mean"]) and text["reward"] > 0
+    assert (bad["reward"], bad["rewards/sv6d_failed/mean"]) == (0.0, 1.0)
+    assert "rewards/sv6d_similarity/mean" not in bad  # it does not apply
+    for line in (folder / "completions.jsonl").read_text().splitlines():
+        table = json.loads(line)
+        if table["sv6d_failed"] == [0.0, 0.0]:
+            values = [score("ocr_regular", completion, LETTERS).value for completion in table["completion"]]
+            assert table["sv6d"] == pytest.approx(values)
