@@ -108,12 +108,12 @@ def _shares(
     """(pairs, segments): the share of each sub-dimension in each true segment's distance; a column sums to 1 or 0."""
 
     @cache
-    def column(annotated: tuple[tuple[str, str], ...]) -> list[float]:
+    def column(annotated: frozenset[tuple[str, str]]) -> list[float]:
         subs = Counter(dimension for dimension, _ in annotated)
         total = sum(weights.get(d, 1.0) for d in subs)
         return [weights.get(p[0], 1.0) / total / subs[p[0]] if p in annotated else 0.0 for p in pairs]
 
-    columns = [column(tuple(sorted(segment.labels))) for segment in segments]
+    columns = [column(frozenset(segment.labels)) for segment in segments]
     return np.array(columns).reshape(len(segments), len(pairs)).T
 
 
