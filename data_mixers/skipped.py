@@ -27,6 +27,13 @@ class SkippedRows:
     def __len__(self) -> int:
         return len(self._reasons)
 
+    def count(self) -> int:
+        """Rows of the whole run that could not be used: those that any process listed; without a list, those of this one."""
+        if self.path is None or not self.path.exists():
+            return len(self)
+        lines = (json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}"))
+        return len({(line["task"], line["index"]) for line in lines})
+
     def add(self, key: tuple[str, int], row: dict[str, Any], reason: str) -> None:
         """Log and list a row, unless it is known already."""
         if key in self:

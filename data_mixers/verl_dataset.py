@@ -198,7 +198,7 @@ class MixtureDataset(RLHFDataset):
     def metrics(self, position: int) -> dict[str, float]:
         """Of the stream before a position: how often each task's rows were gone through, and rows that could not be used."""
         epochs = {f"mixture/{task}/epochs": done for task, done in self.mixture.epochs(position).items()}
-        return {**epochs, "sv6d/skipped_rows": len(self.skipped)}
+        return {**epochs, "sv6d/skipped_rows": self.skipped.count()}
 
     def state(self, position: int) -> dict[str, Any]:
         """What a run saves to go on at a position: under 1 KB."""

@@ -408,6 +408,15 @@ def test_epochs_and_skipped_rows_are_metrics(build, spoil):
     }
 
 
+def test_rows_that_workers_skip_are_counted(build, spoil):
+    """Two workers prepare batches; each may meet the row, which counts once."""
+    spoil("b.mp4")
+    loader = position_loader(build(), workers=2, batch_size=4)
+    assert list(loader)
+    assert len(loader.dataset.skipped) == 0
+    assert loader.dataset.metrics(24)["sv6d/skipped_rows"] == 1
+
+
 # Refills
 
 
