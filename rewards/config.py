@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from math import fsum, isfinite
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -113,11 +114,16 @@ def plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig) else value
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _read(kind: type, value: Any, place: str) -> Any:
     if not isinstance(value, Mapping):
         _fail(place or "reward config", value, "write a mapping of settings")
     known = {f.name: f for f in fields(kind)}
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     settings = {}
     for key, entry in value.items():
         where = f"{place}{key}"
