@@ -7,7 +7,6 @@ what it trains less or more of a task is that task's *debt*, in groups, which la
 """
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
 
+MEMORY = 100  # groups of a task over which its losses are averaged
+
 
 class Patience(NamedTuple):
     """How many seconds a step may wait, counted from the moment at which it could have gone without waiting.
@@ -23,17 +24,17 @@ class Patience(NamedTuple):
     Attributes:
         oldest: for the oldest groups of a task, when newer groups of the same task are finished and could stand in.
             While it lasts, steps train prompts in the order of their dispatch.
-        task: for groups of a task, when only groups of other tasks could stand in. After it the task is skipped.
+        task: for a task of which more than one group is missing, when other tasks could stand in. After it they do.
     """
 
-    oldest: float = 60.0
+    oldest: float = 5.0
     task: float = 300.0
 
 
 @dataclass
 class Tally:
-    """What happened since the last report: groups by task (requested, trained, replaced), in all (skipped: those that
-    others stood in for), and the seconds waited for the sake of balance."""
+    """What happened since the last report: groups by task (requested, trained, sent out in the place of lost ones, sent out
+    again), groups in all that other tasks stood in for (skipped), and seconds waited for the sake of balance."""
 
     requested: Counter[str] = field(default_factory=Counter)
     trained: Counter[str] = field(default_factory=Counter)
@@ -46,44 +47,72 @@ class Tally:
 class Quota:
     """The groups in flight, and which task is owed how many.
 
-    Every dispatched group is owed to one step, and one that is lost is replaced by another of its task. So at any time the
-    groups in flight of a task are as many as its debt and its prompts in the stream together, and nothing that is owed
-    can be out of reach for good.
+    Of every task at least as many groups are in flight as are owed to it: the prompts that the stream dispatched for steps
+    to come, and its debt. A task that loses many has spares, in proportion to what it lost lately, lest it be late for
+    every step.
+
+    Args:
+        patience: how long a step waits.
+        spares: the most spares of a task, as a multiple of what it is owed; 0 for none.
 
     Attributes:
         groups: task by group in flight, in the order of dispatch; a group is known by any string.
         stream: tasks that were dispatched for steps to come, in the order of the mixture.
         debt: groups owed to a task by past steps; negative where it was trained ahead. The sum is 0.
-        refills: groups of a task that were replaced by another row, since the beginning of the run.
+        refills: groups of a task that were sent out in the place of lost ones, since the beginning of the run.
+        loss: share of a task's groups that was lost, over about the last hundred.
         tally: since the last `report`.
     """
 
-    def __init__(self, patience: Patience = Patience()):  # noqa: B008 (immutable)
-        if not (patience.oldest >= 0 and patience.task >= 0):
-            raise ValueError(f"patience is {patience}; seconds are 0 or more (inf waits for good)")
+    def __init__(self, patience: Patience = Patience(), spares: float = 1.0):  # noqa: B008 (immutable)
+        if not (patience.oldest >= 0 and patience.task >= 0 and spares >= 0):
+            raise ValueError(f"{patience}, spares={spares}: all are 0 or more (infinite patience waits for good)")
         self.patience = patience
+        self.spares = spares
         self.groups: dict[str, str] = {}
         self.stream: list[str] = []
         self.debt: Counter[str] = Counter()
         self.refills: Counter[str] = Counter()
+        self.loss: dict[str, float] = {}
         self.tally = Tally()
         self._possible_since: dict[str, float] = {}
+        self._dues: dict[int, dict[str, int]] = {}
+
+    @property
+    def owed(self) -> Counter[str]:
+        """Groups that are owed to each task, by past steps and by the stream."""
+        owed = Counter(self.stream)
+        owed.update(self.debt)
+        return owed
 
     def dispatch(self, groups: Mapping[str, str]) -> None:
         """The stream sends out groups, `{group: task}` in the order of the mixture."""
         self.groups.update(groups)
         self.stream.extend(groups.values())
+        self._dues.clear()
+
+    def lose(self, groups: Collection[str]) -> list[str]:
+        """Groups are lost. The tasks of which other rows are to be sent out now, one each: for what is owed, and spares."""
+        tasks = [self.groups.pop(group) for group in groups]
+        for task in tasks:
+            self.loss[task] = 1 - (1 - self.loss.get(task, 0.0)) * (1 - 1 / MEMORY)
+        flying, owed = Counter(self.groups.values()), self.owed
+        missing = {task: self._wanted(task, owed[task]) - flying[task] for task in dict.fromkeys(tasks)}
+        return [task for task, count in missing.items() for _ in range(count)]
+
+    def _wanted(self, task: str, owed: int) -> int:
+        """Groups to have in flight so that as many as are owed come back."""
+        return round(owed * min(1 / (1 - self.loss[task]), 1 + self.spares))
 
     def refill_number(self, task: str) -> int:
         """The number of the task's next refill, counted from 0; each is given once."""
         self.refills[task] += 1
         return self.refills[task] - 1
 
-    def replace(self, old: str, new: str) -> None:
-        """A group is lost, and another row of its task was sent out in its place; it queues behind what is in flight."""
-        task = self.groups.pop(old)
-        self.groups[new] = task
-        self.tally.refilled[task] += 1
+    def refill(self, groups: Mapping[str, str]) -> None:
+        """Other rows were sent out, `{group: task}`; they queue behind what is in flight."""
+        self.groups.update(groups)
+        self.tally.refilled.update(groups.values())
 
     def repeat(self, group: str) -> None:
         """The same prompt was sent out again; the group keeps its place."""
@@ -93,18 +122,20 @@ class Quota:
         """The `size` groups to train at `now` (seconds of any clock that only rises), or None to wait.
 
         With everything finished that is due, these are the oldest groups of each task. Otherwise a step waits, within
-        `patience`, first rather than train newer groups of a task, and then rather than train another task.
+        `patience`: rather than train newer groups of a task, or be a group of a task off; and rather than be further off.
         """
-        flying, ready = _by_task(self.groups), _by_task({g: t for g, t in self.groups.items() if g in finished})
-        possible = self._allot(ready, size)
-        if possible is None:
+        if len(finished) < size:
             return None
-        due = self._allot(flying, size)
+        flying, ready = _by_task(self.groups), _by_task({g: t for g, t in self.groups.items() if g in finished})
+        due = self._due(size)
         oldest = [group for task, count in due.items() for group in flying[task][:count]]
         if all(group in finished for group in oldest):
             return oldest
+        possible = self._allot({task: len(groups) for task, groups in ready.items()}, size)
+        if possible is None:
+            return None
         if now - self._since("any task", now) < self.patience.task and (
-            possible != due or now - self._since("same task", now) < self.patience.oldest
+            not _near(possible, due) or now - self._since("same task", now) < self.patience.oldest
         ):
             return None
         return [group for task, count in possible.items() for group in ready[task][:count]]
@@ -113,17 +144,23 @@ class Quota:
         """A step trains these groups, as `choose` gave them at `now`: they leave, and debts change."""
         size = len(groups)
         requested, trained = Counter(self.stream[:size]), Counter(self.groups[group] for group in groups)
-        due = self._allot(_by_task(self.groups), size) or {}
+        short = Counter(self._due(size) or {}) - trained
         self.tally.requested += requested
         self.tally.trained += trained
-        self.tally.skipped += sum(max(0, count - trained[task]) for task, count in due.items())
-        self.tally.waited += now - self._possible_since.get("any task", now)
-        self._possible_since.clear()
+        self.tally.skipped += short.total()
+        waited = now - self._possible_since.get("any task", now)
+        self.tally.waited += waited
+        if short:
+            logger.info("after %.0f s other tasks stand in for groups of %s, which are owed now", waited, dict(short))
+        for task, count in trained.items():
+            self.loss[task] = self.loss.get(task, 0.0) * (1 - 1 / MEMORY) ** count
         for task in requested | trained:
             self.debt[task] += requested[task] - trained[task]
         del self.stream[:size]
         for group in groups:
             del self.groups[group]
+        self._possible_since.clear()
+        self._dues.clear()
 
     def report(self) -> Tally:
         """What happened since the last report."""
@@ -132,45 +169,46 @@ class Quota:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside the groups in flight themselves, as plain JSON."""
-        tasks = sorted({*self.stream, *self.debt, *self.refills})
+        tasks = sorted({*self.stream, *self.debt, *self.refills, *self.loss})
         place = {task: index for index, task in enumerate(tasks)}
         return {
             "tasks": tasks,
             "stream": [place[task] for task in self.stream],
             "debt": [self.debt[task] for task in tasks],
             "refills": [self.refills[task] for task in tasks],
+            "loss": [self.loss.get(task, 0.0) for task in tasks],
         }
 
     def restore(self, groups: Mapping[str, str], state: Mapping[str, Any] | None) -> None:
         """Continue with the groups in flight of a checkpoint, `{group: task}` in the order of dispatch.
 
         Args:
-            state: what `state` gave; None where the checkpoint has none: then nobody is owed anything.
+            state: what `state` gave; None where the checkpoint has none: then all that is in flight is owed, nothing else.
         """
-        self.groups, self.stream, self.debt, self.refills = dict(groups), list(groups.values()), Counter(), Counter()
+        self.__init__(self.patience, self.spares)
+        self.dispatch(groups)
         if state is None:
             return
-        tasks = state["tasks"]
+        tasks, flying = state["tasks"], Counter(groups.values())
         self.refills = Counter(dict(zip(tasks, state["refills"], strict=True)))
-        stream, debt = [tasks[i] for i in state["stream"]], dict(zip(tasks, state["debt"], strict=True))
-        owed = Counter(stream)
-        owed.update(debt)
-        if owed != Counter(groups.values()):
+        self.loss = dict(zip(tasks, state["loss"], strict=True))
+        self.stream = [tasks[i] for i in state["stream"]]
+        self.debt = Counter(dict(zip(tasks, state["debt"], strict=True)))
+        if any(self.owed[task] > flying[task] for task in tasks):
+            owed = {task: count for task, count in self.owed.items() if count}
             logger.warning(
-                "the checkpoint was saved with other groups in flight (%s) than it holds (%s): debts start from zero",
-                dict(+owed),
-                dict(Counter(groups.values())),
+                "the checkpoint owes %s and holds %s: debts start from zero, with what it holds", owed, dict(flying)
             )
-            return
-        self.stream, self.debt = stream, Counter(debt)
+            self.stream, self.debt = list(groups.values()), Counter()
 
     def _since(self, what: str, now: float) -> float:
         return self._possible_since.setdefault(what, now)
 
     def _claims(self) -> Iterator[str]:
-        """Tasks in the order in which groups are owed: debts, then the stream without what was trained ahead of it."""
-        for task, debt in self.debt.items():
-            yield from repeat(task, debt)
+        """Tasks in the order in which groups are owed: debts, the largest first; then the stream without what was trained
+        ahead of it."""
+        for task in sorted(self.debt, key=lambda task: (-self.debt[task], task)):
+            yield from repeat(task, self.debt[task])
         ahead = {task: -debt for task, debt in self.debt.items() if debt < 0}
         for task in self.stream:
             if ahead.get(task):
@@ -178,30 +216,46 @@ class Quota:
             else:
                 yield task
 
-    def _allot(self, available: Mapping[str, Sequence[str]], size: int) -> dict[str, int] | None:
-        """How many groups of each task make a step, of those available; None when these are too few.
+    def _due(self, size: int) -> dict[str, int] | None:
+        """The next step's groups by task when everything is finished; what is lost meanwhile changes nothing."""
+        if size not in self._dues:
+            self._dues[size] = self._allot(self.owed, size)
+        return self._dues[size]
+
+    def _allot(self, available: Mapping[str, int], size: int) -> dict[str, int] | None:
+        """How many groups of each task make a step, of those available; None where too few of these are owed.
 
         Claims are served in their order, within bounds that keep every step mixed however large the debts: each task has
         half of its request at least and twice its request at most, where that can be had.
         """
-        if sum(map(len, available.values())) < size:
+        owed = self.owed
+        available = {task: min(count, owed[task]) for task, count in available.items() if owed[task] > 0}
+        if sum(available.values()) < size:
             return None
         requested = Counter(self.stream[:size])
-        counts = {task: min(requested[task] // 2, len(groups)) for task, groups in available.items()}
-        left, served = size - sum(counts.values()), Counter(counts)
-        unserved = list(self._claims())
-        for ceiling in ({task: count + max(count, 1) for task, count in requested.items()}, None):
-            claims, unserved = unserved, []
+        counts = Counter({task: min(requested[task] // 2, count) for task, count in available.items()})
+        left, advance = size - counts.total(), Counter(counts)
+        waiting = list(self._claims())
+        for bounded in (True, False):
+            claims, waiting = waiting, []
             for task in claims:
-                limit = len(available.get(task, ()))
-                if served[task] > 0:
-                    served[task] -= 1
-                elif left and counts.get(task, 0) < min(limit, ceiling.get(task, 1) if ceiling else math.inf):
+                if not left:
+                    break
+                most = requested[task] + max(requested[task], 1) if bounded else size
+                if advance[task]:
+                    advance[task] -= 1
+                elif counts[task] < min(most, available.get(task, 0)):
                     counts[task] += 1
                     left -= 1
                 else:
-                    unserved.append(task)
+                    waiting.append(task)
         return {task: count for task, count in counts.items() if count}
+
+
+def _near(possible: Mapping[str, int], due: Mapping[str, int]) -> bool:
+    """Whether every task is within one group of its due, and none goes without."""
+    tasks = possible.keys() | due.keys()
+    return possible.keys() == due.keys() and all(abs(possible[task] - due[task]) <= 1 for task in tasks)
 
 
 def _by_task(groups: Mapping[str, str]) -> dict[str, list[str]]:

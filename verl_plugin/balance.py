@@ -60,7 +60,7 @@ class BalancedTrainer:
             self.replay_buffer.quota.dispatch(dict(groups))
         return batch
 
-    def _dispatch_other_rows(self, tasks: list[str]) -> list[str]:
+    def _dispatch_other_rows(self, tasks: list[str]) -> dict[str, str]:
         """Another row of each task: `refill(task, number)` of the dataset, fed through verl's own way of fetching."""
         number = self.replay_buffer.quota.refill_number
         rows = [collate_fn([self.train_dataset.refill(task, number(task))]) for task in tasks]
@@ -70,7 +70,7 @@ class BalancedTrainer:
         finally:
             self.train_dataloader_it = stream
         self._submit_batch_to_rollout(batch)
-        return column(batch, "uid")
+        return dict(zip(column(batch, "uid"), tasks, strict=True))
 
     def _dispatch_again(self, prompts) -> None:
         tu.assign_non_tensor_data(prompts, "global_steps", self.global_steps)

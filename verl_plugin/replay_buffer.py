@@ -18,14 +18,20 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from ..data_mixers.quota import Patience, Quota
 
-_SETTINGS = {"poll_interval": 0.05, "wait_for_oldest": Patience().oldest, "wait_for_task": Patience().task}  # seconds
+_SETTINGS = {
+    "poll_interval": 0.05,
+    "wait_for_oldest": Patience().oldest,
+    "wait_for_task": Patience().task,
+    "spares": 1.0,
+}
 
 
 def BalancedReplayBuffer(trainer_mode: str, sampler_kwargs: Mapping[str, float] | None = None, **kwargs):
     """The buffer for `trainer_mode`: `BalancedSync`, whose batch is what was dispatched, or `BalancedAsync`.
 
     Args:
-        sampler_kwargs: seconds: `poll_interval` between two looks, `wait_for_oldest` and `wait_for_task` (`Patience`).
+        sampler_kwargs: seconds: `poll_interval` between two looks, `wait_for_oldest` and `wait_for_task` (`Patience`); and
+            `spares` (`Quota`).
 
     Raises:
         ValueError: an unknown setting, or one below 0.
@@ -52,9 +58,9 @@ class Balanced:
     """
 
     def __init__(self, *, sampler_kwargs, clock: Callable[[], float] = time.monotonic, **kwargs):
-        given = _SETTINGS | dict(sampler_kwargs or {})
-        super().__init__(sampler_kwargs=sampler_kwargs, poll_interval=float(given["poll_interval"]), **kwargs)
-        self.quota = Quota(Patience(float(given["wait_for_oldest"]), float(given["wait_for_task"])))
+        given = {name: float(value) for name, value in (_SETTINGS | dict(sampler_kwargs or {})).items()}
+        super().__init__(sampler_kwargs=sampler_kwargs, poll_interval=given["poll_interval"], **kwargs)
+        self.quota = Quota(Patience(given["wait_for_oldest"], given["wait_for_task"]), given["spares"])
         self.clock = clock
 
     def _select_prompt_uids(self, partition_id, sampleable_keys, batch_size):
@@ -86,7 +92,7 @@ class BalancedSync(Balanced, ReplayBuffer):
 
 
 class BalancedAsync(Balanced, ReplayBufferAsync):
-    """Whole groups by quota. What is lost is replaced at once by the same task.
+    """Whole groups by quota. What is lost is replaced at once, by the same task.
 
     A group that grew stale (verl's `max_off_policy_threshold` and `..._strategy`) is rolled out again from the same
     prompt. One that failed, or that verl's group filtering takes out (`_dapo_filtered_keys`, off for custom samplers),
@@ -97,11 +103,11 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
         super().__init__(**kwargs)  # without verl's refill_fn, which asks for a number of prompts of whatever task
         self._refill = self._repeat = None
 
-    def connect(self, refill: Callable[[list[str]], list[str]], repeat: Callable[[TensorDict], Any]) -> None:
+    def connect(self, refill: Callable[[list[str]], dict[str, str]], repeat: Callable[[TensorDict], Any]) -> None:
         """The trainer's ways to replace groups.
 
         Args:
-            refill: dispatches another row of each of these tasks and returns the new groups' ids.
+            refill: dispatches another row of each of these tasks and returns the new groups, `{id: task}`.
             repeat: dispatches prompts, as they lay in TransferQueue, once more.
         """
         self._refill, self._repeat = refill, repeat
@@ -135,7 +141,7 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
             self._repeat(prompts)
             for group in again:
                 self.quota.repeat(group)
-        if lost:
-            for old, new in zip(lost, self._refill([self.quota.groups[group] for group in lost]), strict=True):
-                self.quota.replace(old, new)
+        refills = self.quota.lose(lost)
+        if refills:
+            self.quota.refill(self._refill(refills))
         return evicted

@@ -21,7 +21,7 @@ def test_the_buffer_of_each_mode(mode, expected):
 
 
 def test_settings_and_their_defaults():
-    assert (make().poll_interval, make().quota.patience) == (0.05, (60, 300))
+    assert (make().poll_interval, make().quota.patience) == (0.05, (5, 300))
     given = make(sampler_kwargs={"poll_interval": 1, "wait_for_oldest": 2, "wait_for_task": float("inf")})
     assert (given.poll_interval, given.quota.patience) == (1.0, (2, float("inf")))
 
