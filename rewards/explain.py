@@ -69,7 +69,7 @@ def _explain_ocr(rollout: Rollout, score: Score) -> Explanation:
     if answer is None:
         return Explanation(rollout, score, (Loss("similarity", 1.0, "a <think> is still open: there is no answer"),))
     answer, truth, excess = ocr.compared_texts(answer, rollout.ground_truth)
-    longer = max(len(answer) + excess, len(truth))
+    longer = max(len(answer), len(truth)) + excess
     losses, edits = [], []
     for kind, i, i_end, j, j_end in Levenshtein.opcodes(answer, truth):
         edits.append(Edit(kind, answer[i:i_end], truth[j:j_end]))

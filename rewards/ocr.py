@@ -31,7 +31,7 @@ def reward(response: str, ground_truth: str, taxonomy: Taxonomy, config: RewardC
 def text_similarity(answer: str, truth: str) -> float:
     """1 - Levenshtein / max length, in [0, 1]."""
     answer, truth, excess = compared_texts(answer, truth)
-    longer = max(len(answer) + excess, len(truth))
+    longer = max(len(answer), len(truth)) + excess
     return 1.0 - (Levenshtein.distance(answer, truth) + excess) / longer if longer else 1.0
 
 
@@ -41,4 +41,4 @@ def compared_texts(answer: str, truth: str) -> tuple[str, str, int]:
     answer = answer.strip()
     limit = min(4 * len(truth) + MAX_EXCESS, max(2 * len(truth), MAX_CELLS // max(1, len(truth))))
     excess = max(0, len(answer) - limit)
-    return compose(answer[:limit]).strip(), truth, excess
+    return compose(answer[:limit]), truth, excess

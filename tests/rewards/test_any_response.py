@@ -146,6 +146,8 @@ HOSTILE = {
         f"5,000 times {tag}": tag * 5000 + "["
         for tag in ("<think>", "</think>", "<answer>", "</answer>", "```", "```json\n")
     },
+    "white space where an answer is cut": "1" + "\t" * 60_000 + "1",
+    "marks where an answer is cut": "1" + "\u0301" * 60_000 + "1",
     "many commas": "<think>a</think><answer>" + "1," * (MB // 2) + "</answer>",
 }
 
