@@ -1,10 +1,11 @@
-"""What the adapters share: a completion's text, and rows that are always scored, as the manager in verl does it."""
+"""What the adapters share: rows that are always scored, as the manager in verl does it."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..async_scorer import AsyncScorer
+from ..completions import response_text
 from ..flagged import flagged, refuse_mask
 from ..judge_health import JudgeStopped
 from ..score import Score
@@ -52,24 +53,3 @@ class RowScorer:
         ground_truths = [None] * len(completions) if ground_truths is None else ground_truths
         rows = zip(tasks, completions, ground_truths, strict=True)
         return await asyncio.gather(*(self.score(*row) for row in rows))
-
-
-def response_text(completion: Any) -> str:
-    """What the model wrote: the text itself, or that of the last assistant message, its separated thinking put back.
-
-    Raises:
-        ValueError: there is no text.
-    """
-    if isinstance(completion, str):
-        return completion
-    said = [message for message in completion or () if _field(message, "role") == "assistant"]
-    if not said:
-        raise ValueError(f"completion {completion!r:.80}: has no assistant message")
-    content, thought = _field(said[-1], "content"), _field(said[-1], "reasoning_content")
-    if not isinstance(content, str):  # blocks of a multimodal conversation
-        content = "".join(str(_field(block, "text") or "") for block in content or ())
-    return f"<think>{thought}</think>{content}" if thought and "</think>" not in content else content
-
-
-def _field(message: Any, name: str) -> Any:
-    return message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from sv6d.rewards import COMPONENTS, score
-from sv6d.rewards.adapters.rows import response_text
+from sv6d.rewards.completions import response_text
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 from sv6d.rewards import COMPONENTS, RewardConfigError, score
-from sv6d.rewards.adapters.rows import RowScorer, response_text
+from sv6d.rewards.adapters.rows import RowScorer
 from sv6d.rewards.adapters.trl import SV6DReward
+from sv6d.rewards.completions import response_text
 
 TEXTS = {
     "text": ("abc", "abc"),

@@ -207,10 +207,34 @@ def test_the_recorder_s_folder_of_a_run(tmp_path, asked):
     assert "give --data" in run(run_folder).output
 
 
+def test_verifiers_results(tmp_path):
+    """Messages, the task in `info`, a reward of their own."""
+    row = {
+        "prompt": [{"role": "user", "content": "q"}],
+        "completion": [{"role": "assistant", "content": "abc"}],
+        "answer": "abd",
+        "task": "default",
+        "info": {"task": "ocr_regular"},
+        "reward": 0.5,
+    }
+    result = run(jsonl(tmp_path, row, {**row, "completion": []}))
+    assert line(result, "ocr_regular") == "ocr_regular 2 0.667 0.500 0.667 1"
+    assert "row 1: completion []: has no assistant message" in result.output
+
+
+@pytest.mark.parametrize("recorded", [10**400, float("inf"), float("nan"), "0.5", True, None])
+def test_a_recorded_score_that_is_no_number_is_left_out(tmp_path, recorded):
+    result = run(jsonl(tmp_path, {**HALF, "score": recorded}))
+    assert result.exit_code == 0 and "recorded" not in result.output, result.output
+
+
 def test_training_rows_of_another_form_are_refused(tmp_path):
     pd.DataFrame([HALF]).to_parquet(tmp_path / "train.parquet")
     result = run(jsonl(tmp_path, HALF), "--data", tmp_path / "train.parquet")
     assert result.exit_code == 1 and "has no data_source and no prompt and no reward_model" in result.output
+    pd.DataFrame([{"data_source": "ocr", "prompt": "q", "reward_model": None}]).to_parquet(tmp_path / "train.parquet")
+    result = run(jsonl(tmp_path, HALF), "--data", tmp_path / "train.parquet")
+    assert result.exit_code == 1 and "train.parquet: row 0: is no training row of verl's" in result.output
 
 
 def test_an_id_that_several_rows_have_is_refused(tmp_path):
