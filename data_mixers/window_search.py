@@ -36,14 +36,15 @@ def closest_windows(counts: np.ndarray) -> np.ndarray:
         return np.zeros(1, np.int16)
     candidates = [assign(counts), round_robin(counts)]
     if min(_range(order, counts) for order in candidates) > _least_range(counts):
-        candidates.append(_Search(counts).run())
+        found = _Search(counts).run()
+        candidates += [] if found is None else [found]
     return _best_start(min(candidates, key=lambda order: _range(order, counts)), counts)
 
 
 class _Found(NamedTuple):
     range: int
     phases: np.ndarray
-    order: np.ndarray
+    order: np.ndarray | None
 
 
 class _Search:
@@ -54,7 +55,8 @@ class _Search:
         self.random = Random(0)
         self.budget = BUDGET
 
-    def run(self) -> np.ndarray:
+    def run(self) -> np.ndarray | None:
+        """The best period found; None if the budget was spent before any."""
         starts = self._starts()
         pool = sorted((self._shrink(next(starts)) for _ in range(STARTS)), key=lambda found: found.range)
         best = pool[0]

@@ -77,6 +77,12 @@ def test_13_equal_tasks_fill_every_window_of_390_with_30_each():
     assert (certificate.step_error, certificate.window_error) == (0, Fraction(12, 13))
 
 
+def test_without_a_budget_it_is_the_better_of_the_other_candidates():
+    certificate = schedule_of(SKEWED, budget=0).certificate
+    assert certificate.window_error == Fraction("1.6")
+    assert certificate.counts == schedule_of(SKEWED, "prefix").certificate.counts
+
+
 def test_one_task():
     schedule = schedule_of([5])
     assert schedule.take(0, 3).tolist() == [0, 0, 0]
