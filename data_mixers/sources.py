@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..schema import Taxonomy
+import pyarrow.parquet as pq
+
+from ..schema import TASKS, Taxonomy
 from .rows import MissingMedia, RowError, UnknownTask, read_rows, validate_row
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,23 @@ def row_files(data_files: str | Path | Iterable[str | Path]) -> list[str]:
             raise FileNotFoundError(f"data files: {path} {what}; `sv6d data` writes row files, one a task")
         files += inside
     return [str(file) for file in files]
+
+
+def count_tasks(files: Collection[str | Path]) -> dict[str, int]:
+    """Rows by task of the files, without a look at them, in the order in which a mixture has the tasks (`task_order`)."""
+    counts: Counter[str] = Counter()
+    for file in map(str, files):
+        if file.endswith(".parquet"):
+            counts.update(pq.read_table(file, columns=["data_source"])["data_source"].to_pylist())
+        else:
+            counts.update(row["data_source"] for row in read_rows(file))
+    return {task: counts[task] for task in task_order(counts)}
+
+
+def task_order(tasks: Iterable[str]) -> list[str]:
+    """The 13 tasks in their own order, then those of other packages by name."""
+    named = set(tasks)
+    return [*(task for task in TASKS if task in named), *sorted(named - TASKS.keys())]
 
 
 def examine_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None) -> Rows:

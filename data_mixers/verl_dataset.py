@@ -20,14 +20,13 @@ from torch.utils.data import get_worker_info
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from ..rewards.families import find_taxonomy
-from ..schema import TASKS
 from .media import probe
 from .memo import Memo
 from .mixture import Mixture
 from .prompt_length import prompt_builder, prompt_tokens
 from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, resolve_media
 from .skipped import SkippedRows
-from .sources import examine_rows, row_files
+from .sources import examine_rows, row_files, task_order
 
 # qwen-vl-utils reads this once, at import: the same frames in every process, whatever other decoders are installed.
 os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
@@ -91,9 +90,7 @@ class MixtureDataset(RLHFDataset):
         self._builder = None
         self.dataframe = datasets.Dataset(pa.Table.from_pylist(rows, RL_SCHEMA))
         source = np.array([row["data_source"] for row in rows])
-        named = [task for task in TASKS if task in source]  # then those of other packages
-        tasks = [*named, *sorted(set(source.tolist()) - set(named))]
-        self.rows_of = {task: np.flatnonzero(source == task) for task in tasks}
+        self.rows_of = {task: np.flatnonzero(source == task) for task in task_order(source.tolist())}
         self.order = np.arange(len(rows))
         if self.training:
             sizes = {task: len(of_task) for task, of_task in self.rows_of.items()}

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from . import supervise
 from .compose import RecipeError, check_gpus, check_inputs, compose
+from .stream import foretell
 
 
 def describe_step(step: int, data: dict) -> str | None:
@@ -62,12 +63,15 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     Leaves in `sv6d.run_dir` what `supervise.train` does, and `rollouts/` and `checkpoints/`.
 
     Raises:
-        RecipeError: the model, the rows or the GPUs are not there, or a step does not divide over them.
+        RecipeError: the model, the rows or the GPUs are not there, a step does not divide over them, or the mixture does
+            not fit the rows.
         JobFailed: the training process failed; the message holds the end of its log.
     """
     console = console or Console()
     check_inputs("grpo", config)
     check_batch(config)
+    if told := foretell(config):
+        console.print(told, highlight=False)
     if config.trainer.nnodes == 1 and not config.ray_kwargs.ray_init.get("address"):
         check_gpus(config)
     for key in ("run_dir", "data", "model"):  # Ray's workers may stand in another folder
