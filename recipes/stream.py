@@ -27,5 +27,5 @@ def foretell(config: DictConfig) -> str | None:
     used_up = [f"{task} in step {at // data.train_batch_size + 1}" for task, at in mixture.exhaustions if at < end]
     if not used_up:
         return None
-    few = f"{', '.join(used_up[:3])}{f' and {len(used_up) - 3} more later' if len(used_up) > 3 else ''}"
+    few = f"{', '.join(used_up[:3])}{f' and {len(used_up) - 3} more' if len(used_up) > 3 else ''}"
     return f"rows are used up: {few}; data.mixture.exhausted={mixture.exhausted}"
