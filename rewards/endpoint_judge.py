@@ -93,9 +93,10 @@ class EndpointJudge:
 
         self._loop, self._owner = asyncio.new_event_loop(), os.getpid()
         self._slots = asyncio.Semaphore(self.config.concurrency)
+        self._running: dict[str, asyncio.Future[Verdict]] = {}
         key = os.environ.get(self.config.api_key_env) or "none"
         self._client = openai.AsyncOpenAI(base_url=self.config.url, api_key=key, max_retries=0)
-        threading.Thread(target=self._loop.run_forever, name="sv6d-judge", daemon=True).start()
+        threading.Thread(target=_run, args=[self._loop], name="sv6d-judge", daemon=True).start()
 
     async def _close(self, loop: asyncio.AbstractEventLoop) -> None:
         others = [task for task in asyncio.all_tasks(loop) if task is not asyncio.current_task()]
@@ -111,6 +112,12 @@ class EndpointJudge:
         key = self._key(shown, truth)
         if (known := self._recall(key)) is not None:
             return Verdict(known)
+        if key not in self._running:  # rollouts of a prompt often answer alike: one question for all of them
+            self._running[key] = asyncio.ensure_future(self._judge(key, shown, answer, truth))
+            self._running[key].add_done_callback(lambda _: self._running.pop(key))
+        return await asyncio.shield(self._running[key])
+
+    async def _judge(self, key: str, shown: str, answer: str, truth: str) -> Verdict:
         async with self._slots:
             self.health.require()
             value, fault = await self._ask(shown, truth)
@@ -184,6 +191,11 @@ class EndpointJudge:
 
             with suppress(diskcache.Timeout):  # another process holds the file: then it is asked again one day
                 self._cache.set(key, value)
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
 
 
 def _retry_after(error: BaseException | None) -> float | None:

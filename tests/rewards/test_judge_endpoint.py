@@ -283,6 +283,19 @@ def test_no_more_are_asked_at_a_time_than_configured(judging):
     assert [v.value for v in verdicts] == [1.0] * 20 and max(most) <= 3
 
 
+def test_the_same_answer_at_the_same_time_is_asked_about_once(judging):
+    async def group(judge):
+        return await asyncio.gather(*[judge.verdict_async(answer, "B") for answer in "AAABAAA"])
+
+    def watch(handler):
+        handler.server.closing.wait(0.2)  # until all have come
+        grades(0.5)(handler)
+
+    with serve(watch) as server:
+        assert asyncio.run(group(judging(server))) == [(0.5, False)] * 7
+    assert len(server.requests) == 2
+
+
 def test_one_judge_serves_several_event_loops(judging):
     with serve(grades(1.0)) as server:
         judge = judging(server)
