@@ -20,10 +20,13 @@ except ImportError:
 with atheris.instrument_imports(include=["sv6d"]):
     from sv6d.rewards import COMPONENTS, score
     from sv6d.schema import TASKS, Taxonomy
-    from sv6d.schema.answer import MAX_DEPTH
 
 SLOW = 0.25
 """Seconds of CPU: 50 ms on a free core, the rest for a crowded one and for the counting of lines."""
+
+MARK = "\x1e"
+LONGEST = 1_000_000
+"""Characters of a repeated part."""
 
 CONFIGS = [
     {"mode": mode, "overlap_gate": gate, "alpha": alpha, "beta": beta}
@@ -63,6 +66,13 @@ WORDS = [
 ]
 
 
+REPEATED = [
+    *('{"segments": [], "x": ~[~', '[~{"start":0,"end":1},~{"start":0,"end":1}]', "a~ ~b", "a~\u0301\u0327~", "~```{~"),
+    '[{"start":0,"end":1,"labels":{"camera_language":{"camera_movement":[~"roll",~"arc"]}}}]',
+]
+"""Seeds of long responses: what stands between two `~` is repeated."""
+
+
 def rows() -> list[tuple[str, str, str]]:
     """Tasks, each with a ground truth and its gold answer."""
     taxonomy = Taxonomy.load()
@@ -91,12 +101,16 @@ ROWS = rows()
 
 
 def one(data: bytes) -> None:
-    """The first byte chooses the row, the second the settings; the rest is the response."""
-    if len(data) < 2:
+    """The first byte chooses the row, the second the settings, the third how often what stands between two `MARK`s is
+    repeated; the rest is the response.
+    """
+    if len(data) < 3:
         return
     task, truth, _ = ROWS[data[0] % len(ROWS)]
     config = CONFIGS[data[1] % len(CONFIGS)]
-    response = data[2:].decode("utf-8", "surrogateescape")
+    head, _, rest = data[3:].decode("utf-8", "surrogateescape").partition(MARK)
+    unit, _, tail = rest.partition(MARK)
+    response = head + unit * min(4 ** (data[2] % 11), LONGEST // max(1, len(unit))) + tail
     began = time.thread_time()
     value, components = score(task, response, truth, config=config)
     taken = time.thread_time() - began
@@ -114,9 +128,9 @@ def seeds(folder: Path) -> None:
     corpus.mkdir()
     for i, (_, _, gold) in enumerate(ROWS):
         for j in range(len(CONFIGS)):
-            (corpus / f"{i}-{j}").write_bytes(bytes([i, j]) + gold.encode())
-    deep = '{"segments": [], "x": ' + "[" * MAX_DEPTH
-    (corpus / "deep").write_bytes(bytes([0, 0]) + deep.encode())
+            (corpus / f"{i}-{j}").write_bytes(bytes([i, j, 0]) + gold.encode())
+        for k, part in enumerate(REPEATED):
+            (corpus / f"{i}-times-{k}").write_bytes(bytes([i, 0, 8]) + part.replace("~", MARK).encode())
     (folder / "words").write_text("".join('"' + word.replace('"', '\\"') + '"\n' for word in WORDS))
 
 
