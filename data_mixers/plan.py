@@ -322,6 +322,9 @@ class Plan:
     def _first_pieces(self, entitlement: Entitlement, stretch: Stretch) -> Iterator[Piece]:
         """The `Schedule` for as many periods as the first weights last, then towards the next ones."""
         nothing = (0,) * len(self.tasks)
+        if not stretch.steady:
+            yield from follow(entitlement, 0, nothing)
+            return
         weights = {task: count for task, count in zip(self.tasks, stretch.first, strict=True) if count}
         schedule = Schedule(weights, self.mode, sum(stretch.first))
         periods = 1 if stretch.stop is None else stretch.stop // schedule.period

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sv6d.data_mixers import Plan, Schedule, Segment, WeightError
 from sv6d.data_mixers.packing import Step, pack, unpack
@@ -46,6 +46,7 @@ def planned(draw):
 
 @settings(max_examples=40, deadline=None)
 @given(planned())
+@example([Segment(0, {"a": 1, "b": 1}), Segment(0, {"a": 0, "b": 1}, 40)])
 def test_planned_changes_keep_the_bound_of_what_was_asked_so_far(segments):
     plan = Plan(segments)
     end = segments[-1].start + segments[-1].ramp + 150
