@@ -33,39 +33,10 @@ CONFIGS = [
     for mode in ("table4", "table4_matched", "literal")
     for gate, alpha, beta in ((False, 0.5, 0.5), (True, 0.0, 3.0), (True, 1.0, 0.0))
 ]
-WORDS = [
-    *(
-        "<think>",
-        "</think>",
-        "<answer>",
-        "</answer>",
-        "```",
-        "```json\\x0a",
-        "[",
-        "]",
-        "{",
-        "}",
-        "segments",
-        "start",
-        "end",
-    ),
-    *(
-        "labels",
-        "null",
-        "true",
-        "NaN",
-        "Infinity",
-        "1e999",
-        "-0",
-        "00:01:02.5",
-        "\\\\ud800",
-        "\\\\u0301",
-        "\\\\boxed{",
-        "1/3",
-    ),
-]
-
-
+WORDS = (
+    r"\x1e <think> </think> <answer> </answer> ``` ```json\x0a [ ] { } segments start end labels null true NaN Infinity "
+    r"1e999 -0 00:01:02.5 \\ud800 \\u0301 \\boxed{ 1/3"
+).split()
 REPEATED = [
     *('{"segments": [], "x": ~[~', '[~{"start":0,"end":1},~{"start":0,"end":1}]', "a~ ~b", "a~\u0301\u0327~", "~```{~"),
     '[{"start":0,"end":1,"labels":{"camera_language":{"camera_movement":[~"roll",~"arc"]}}}]',
