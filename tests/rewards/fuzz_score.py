@@ -36,7 +36,9 @@ CONFIGS = [
 WORDS = (
     r"\x1e <think> </think> <answer> </answer> ``` ```json\x0a [ ] { } segments start end labels null true NaN Infinity "
     r"1e999 -0 00:01:02.5 \\ud800 \\u0301 \\boxed{ 1/3"
-).split()
+)
+"""What responses are made of, in the writing of libFuzzer's dictionaries."""
+
 REPEATED = [
     *('{"segments": [], "x": ~[~', '[~{"start":0,"end":1},~{"start":0,"end":1}]', "a~ ~b", "a~\u0301\u0327~", "~```{~"),
     '[{"start":0,"end":1,"labels":{"camera_language":{"camera_movement":[~"roll",~"arc"]}}}]',
@@ -102,7 +104,7 @@ def seeds(folder: Path) -> None:
             (corpus / f"{i}-{j}").write_bytes(bytes([i, j, 0]) + gold.encode())
         for k, part in enumerate(REPEATED):
             (corpus / f"{i}-times-{k}").write_bytes(bytes([i, 0, 8]) + part.replace("~", MARK).encode())
-    (folder / "words").write_text("".join('"' + word.replace('"', '\\"') + '"\n' for word in WORDS))
+    (folder / "words").write_text("".join('"' + word.replace('"', '\\"') + '"\n' for word in WORDS.split()))
 
 
 def main():
