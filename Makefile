@@ -26,6 +26,7 @@ bench: setup
 	@for file in benchmarks/*.py; do echo "==> $$file"; $(BIN)/python $$file || exit 1; done
 
 fuzz: setup
+	@$(BIN)/pip install --quiet --constraint constraints-cpu.txt --editable '.[fuzz]'
 	@$(BIN)/python tests/rewards/fuzz_score.py $(or $(TIME),60)
 
 browser:
