@@ -102,7 +102,7 @@ class Quota:
 
     def _wanted(self, task: str, owed: int) -> int:
         """Groups to have in flight so that as many as are owed come back."""
-        return round(owed * min(1 / (1 - self.loss[task]), 1 + self.spares))
+        return round(owed * min(1 / max(1 - self.loss[task], 1 / MEMORY), 1 + self.spares))
 
     def refill_number(self, task: str) -> int:
         """The number of the task's next refill, counted from 0; each is given once."""
@@ -124,7 +124,7 @@ class Quota:
         With everything finished that is due, these are the oldest groups of each task. Otherwise a step waits, within
         `patience`: rather than train newer groups of a task, or be a group of a task off; and rather than be further off.
         """
-        if len(finished) < size:
+        if min(len(finished), len(self.stream)) < size:
             return None
         flying, ready = _by_task(self.groups), _by_task({g: t for g, t in self.groups.items() if g in finished})
         due = self._due(size)
@@ -144,7 +144,7 @@ class Quota:
         """A step trains these groups, as `choose` gave them at `now`: they leave, and debts change."""
         size = len(groups)
         requested, trained = Counter(self.stream[:size]), Counter(self.groups[group] for group in groups)
-        short = Counter(self._due(size) or {}) - trained
+        short = Counter(self._due(size)) - trained
         self.tally.requested += requested
         self.tally.trained += trained
         self.tally.skipped += short.total()
@@ -180,12 +180,11 @@ class Quota:
         }
 
     def restore(self, groups: Mapping[str, str], state: Mapping[str, Any] | None) -> None:
-        """Continue with the groups in flight of a checkpoint, `{group: task}` in the order of dispatch.
+        """Begin with the groups in flight of a checkpoint, `{group: task}` in the order of dispatch.
 
         Args:
             state: what `state` gave; None where the checkpoint has none: then all that is in flight is owed, nothing else.
         """
-        self.__init__(self.patience, self.spares)
         self.dispatch(groups)
         if state is None:
             return
