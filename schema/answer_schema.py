@@ -74,10 +74,7 @@ def answer_schema(task: str | Task, taxonomy: Taxonomy | None = None, limits: Li
         TaskError: an unknown task, or one whose answers are no JSON.
         TaxonomyError: a task's label that the taxonomy lacks.
     """
-    task = find_task(task) if isinstance(task, str) else task
-    limits = limits or Limits()
-    if task.family not in ("temporal_grounding", "action_localization"):
-        raise TaskError(f"task {task.id}: answers of {task.family} are no JSON; use `constraint`")
+    task, limits = require_json(task), limits or Limits()
     segments: dict[str, Any] = {"type": "array"}
     if limits.max_segments is not None:
         segments["maxItems"] = limits.max_segments
@@ -115,17 +112,36 @@ def constraint(task: str | Task, taxonomy: Taxonomy | None = None, limits: Limit
     return {"json": answer_schema(task, taxonomy, limits)}
 
 
-def _segment(limits: Limits, labels: str | None = None) -> dict[str, Any]:
-    """One segment; `labels` names the definition of its labels."""
-    last = MAX_TIME if limits.duration is None else float(limits.duration)
-    rest = {"labels": {"$ref": f"#/$defs/{labels}"}} if labels else {}
+def require_json(task: str | Task) -> Task:
+    """The task, if its answers are JSON. Raises TaskError."""
+    task = find_task(task) if isinstance(task, str) else task
+    if task.family not in ("temporal_grounding", "action_localization"):
+        raise TaskError(f"task {task.id}: answers of {task.family} are no JSON; use `constraint`")
+    return task
+
+
+def last_time(limits: Limits) -> float:
+    """Seconds: the latest time that an answer may say."""
+    return MAX_TIME if limits.duration is None else float(limits.duration)
+
+
+def time_cells(limits: Limits) -> list[tuple[float, float]]:
+    """The cells of `Limits.step`, as bounds in seconds rounded to thousandths; none where starts and ends are free."""
     if limits.step is None or limits.duration is None:
-        return _object({"start": _time(0.0, last), "end": _time(0.0, last), **rest})
+        return []
+    last = last_time(limits)
     step = max(limits.step, last / MAX_CELLS)
     bounds = [min(last, round(k * step, 3)) for k in range(ceil(last / step) + 1)]
-    return {
-        "anyOf": [_object({"start": _time(a, b), "end": _time(b, last), **rest}) for a, b in pairwise(bounds) if a < b]
-    }
+    return [(a, b) for a, b in pairwise(bounds) if a < b]
+
+
+def _segment(limits: Limits, labels: str | None = None) -> dict[str, Any]:
+    """One segment; `labels` names the definition of its labels."""
+    last = last_time(limits)
+    rest = {"labels": {"$ref": f"#/$defs/{labels}"}} if labels else {}
+    if cells := time_cells(limits):
+        return {"anyOf": [_object({"start": _time(a, b), "end": _time(b, last), **rest}) for a, b in cells]}
+    return _object({"start": _time(0.0, last), "end": _time(0.0, last), **rest})
 
 
 def _labels(task: Task, taxonomy: Taxonomy, max_tags: int | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from .answer_grammar import compact_constraint
 from .answer_schema import LimitError, Limits, constraint
 from .tasks import TASKS, TaskError, load_tasks
 from .taxonomy import Taxonomy, TaxonomyError
@@ -33,14 +34,19 @@ _SECONDS, _COUNT = click.FloatRange(min=0, min_open=True), click.IntRange(min=1)
     help="With --duration: no segment ends before it starts, told apart in cells of so many seconds. A schema cannot "
     "compare two numbers, so each cell is spelled out; a segment within one cell cannot be said. 0.1 to 1 is sensible.",
 )
+@click.option(
+    "--compact",
+    is_flag=True,
+    help="JSON as a grammar instead: without white space, as the prompt shows it, and quicker to read for a server.",
+)
 @click.option("--max-segments", type=_COUNT, help="At most so many segments.")
 @click.option("--max-tags", type=_COUNT, help="At most so many tags where several apply.")
 @click.option("--max-text", type=_COUNT, help="At most so many characters in a thought, and in its answer.")
-def command(task: str, taxonomy_path: Path | None, tasks_path: Path | None, **limits):
+def command(task: str, taxonomy_path: Path | None, tasks_path: Path | None, compact: bool, **limits):
     """Print what constrains an answer to TASK, ready for vLLM's structured outputs.
 
     Grounding and localization tasks print {"json": SCHEMA}, chain of thought prints {"regex": PATTERN}. OCR answers are
-    free text: {} is printed.
+    free text: {} is printed. With --compact, JSON tasks print {"grammar": EBNF}.
 
     \b
     A request to a vLLM server:
@@ -57,7 +63,7 @@ def command(task: str, taxonomy_path: Path | None, tasks_path: Path | None, **li
         tasks = load_tasks(tasks_path, taxonomy) if tasks_path else TASKS
         if task not in tasks:
             raise TaskError(f"unknown task {task!r}; the tasks are {', '.join(tasks)}")
-        found = constraint(tasks[task], taxonomy, Limits(**limits))
+        found = (compact_constraint if compact else constraint)(tasks[task], taxonomy, Limits(**limits))
     except (TaskError, TaxonomyError, LimitError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(json.dumps(found, indent=2, ensure_ascii=False))

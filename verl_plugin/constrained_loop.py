@@ -7,7 +7,6 @@ constrained distribution, the trainer's are not (docs/rewards.md, "Constrained a
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +21,8 @@ from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServer
 
 from ..rewards.families import find_taxonomy
 from ..schema import TASKS
-from ..schema.answer_schema import LimitError, Limits, constraint
+from ..schema.answer_grammar import compact_constraint
+from ..schema.answer_schema import LimitError, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def row_constraint(config: DictConfig, task: str | None, info: Mapping[str, Any]
     duration = (info or {}).get("duration") or 0.0
     if limits.step is not None and 0.0 < duration < inf:  # NaN too is a duration that is not known
         limits = replace(limits, duration=ROUNDING * ceil(duration / ROUNDING))
-    return _compact(task, taxonomy, limits)
+    return _constraint(task, taxonomy, limits)
 
 
 def read_settings(config: DictConfig) -> tuple[Limits, str | None]:
@@ -113,18 +113,9 @@ def read_settings(config: DictConfig) -> tuple[Limits, str | None]:
 
 
 @lru_cache(maxsize=4096)
-def _compact(task: str, taxonomy: str | None, limits: Limits) -> dict[str, str]:
-    """The constraint, with JSON written as the prompt shows it: no white space, keys in the prompt's order."""
-    found = constraint(task, find_taxonomy(taxonomy), limits)
-    if "json" not in found:
-        return found
-    import xgrammar
-
-    return {
-        "grammar": str(
-            xgrammar.Grammar.from_json_schema(json.dumps(found["json"]), any_whitespace=False, separators=(",", ":"))
-        )
-    }
+def _constraint(task: str, taxonomy: str | None, limits: Limits) -> dict[str, str]:
+    """As a grammar: vLLM reads a constraint anew for each request, which takes it long for a schema with cells."""
+    return compact_constraint(task, find_taxonomy(taxonomy), limits)
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """Constrained answers: gold answers keep to them, whatever keeps to them earns Format 1, and the real compilers take them."""
 
 import json
+from itertools import product
 
 import jsonschema
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from sv6d.recipes.cli import main
 from sv6d.rewards import score
 from sv6d.schema import TASKS, TaskError, Taxonomy, TaxonomyError, load_tasks
+from sv6d.schema.answer_grammar import compact_constraint
 from sv6d.schema.answer_schema import LimitError, Limits, answer_schema, constraint, thought_pattern
 
 TAXONOMY = Taxonomy.load()
@@ -38,31 +40,6 @@ def gold(task, first_labelled=True):
     return {"segments": segments}
 
 
-def answers(schema, root=None):
-    """A strategy of everything that is valid under a schema of ours."""
-    root = root or schema
-    if "$ref" in schema:
-        return answers(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
-    if "anyOf" in schema:
-        return st.one_of([answers(one, root) for one in schema["anyOf"]])
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
-    if schema["type"] == "number":
-        return st.floats(schema["minimum"], schema["maximum"]) | st.integers(0, int(schema["maximum"])).filter(
-            lambda n: n >= schema["minimum"]
-        )
-    if schema["type"] == "array":
-        rest = st.lists(answers(schema["items"], root), max_size=min(3, schema.get("maxItems", 3) - 1))
-        if "prefixItems" in schema:
-            return st.tuples(answers(schema["prefixItems"][0], root), rest).map(lambda parts: [parts[0], *parts[1]])
-        return rest.filter(lambda items: len(items) >= schema.get("minItems", 0))
-    fields = {name: answers(value, root) for name, value in schema["properties"].items()}
-    optional = {name: value for name, value in fields.items() if name not in schema["required"]}
-    required = {name: value for name, value in fields.items() if name in schema["required"]}
-    objects = st.fixed_dictionaries(required, optional=optional)
-    return objects.filter(lambda value: len(value) >= schema.get("minProperties", 0))
-
-
 @every_json_task
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
 def test_gold_answers_are_valid(task, limits):
@@ -76,7 +53,7 @@ def test_gold_answers_are_valid(task, limits):
 @every_json_task
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_whatever_is_valid_earns_format_1(task, data):
+def test_whatever_is_valid_earns_format_1(answers, task, data):
     """Under `ordered` limits; the one exception: a first shot without labels where the truth labels it."""
     schema = answer_schema(task, limits=LIMITS["ordered"])
     answer = data.draw(answers(schema))
@@ -91,7 +68,7 @@ def test_whatever_is_valid_earns_format_1(task, data):
 @every_json_task
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_without_a_step_only_a_reversed_segment_costs_format(task, data):
+def test_without_a_step_only_a_reversed_segment_costs_format(answers, task, data):
     answer = data.draw(answers(answer_schema(task, limits=LIMITS["none"])))
     in_order = all(segment["start"] <= segment["end"] for segment in answer["segments"])
     if not task.first_unlabelled or answer["segments"][0]["labels"]:
@@ -204,51 +181,34 @@ def test_a_wrong_limit_is_named(limits, said):
         Limits.read(limits)
 
 
-@pytest.fixture(scope="module")
-def compiler():
-    import xgrammar
-
-    end = 256
-    vocabulary = xgrammar.TokenizerInfo([bytes([i]) for i in range(256)] + [b"<end>"], stop_token_ids=[end])
-    return xgrammar.GrammarCompiler(vocabulary)
-
-
-def accepts(grammar, text):
-    import xgrammar
-
-    matcher = xgrammar.GrammarMatcher(grammar)
-    return matcher.accept_string(text) and matcher.accept_token(256)
-
-
 @every_json_task
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
-def test_xgrammar_takes_the_schema_and_agrees_on_what_is_valid(compiler, task, limits):
-    schema = answer_schema(task, limits=limits)
-    grammar = compiler.compile_json_schema(json.dumps(schema))
+def test_xgrammar_takes_the_schema_and_agrees_on_what_is_valid(accepts, task, limits):
+    found = constraint(task, limits=limits)
     right = gold(task)
-    assert accepts(grammar, json.dumps(right))
-    assert accepts(grammar, json.dumps(right, separators=(",", ":")))
-    assert not accepts(grammar, json.dumps({"segments": [right["segments"][0] | {"end": -1.0}]}))
-    assert not accepts(grammar, json.dumps(right | {"more": 1}))
+    assert accepts(found, json.dumps(right))
+    assert accepts(found, json.dumps(right, separators=(",", ":")))
+    assert not accepts(found, json.dumps({"segments": [right["segments"][0] | {"end": -1.0}]}))
+    assert not accepts(found, json.dumps(right | {"more": 1}))
     if task.labels:
-        assert not accepts(grammar, json.dumps(right).replace('"labels": {"', '"labels": {"un'))
+        assert not accepts(found, json.dumps(right).replace('"labels": {"', '"labels": {"un'))
     if limits.step:
         reversed_times = {"segments": [right["segments"][0] | {"start": 2.5, "end": 1.0}]}
-        assert not accepts(grammar, json.dumps(reversed_times))
+        assert not accepts(found, json.dumps(reversed_times))
 
 
-def test_xgrammar_takes_the_thought_pattern(compiler):
+def test_xgrammar_takes_the_thought_pattern(accepts):
     for limits in (Limits(), Limits(max_text=40)):
-        grammar = compiler.compile_regex(thought_pattern(limits))
-        assert accepts(grammar, "<think>\nx < 3, so 中\n</think>\n<answer>B) a red car</answer>")
+        found = constraint("visual_reasoning", limits=limits)
+        assert accepts(found, "<think>\nx < 3, so 中\n</think>\n<answer>B) a red car</answer>")
         for wrong in (
             "B",
             "<think> </think><answer>B</answer>",
             "<think>a<think>b</think><answer>B</answer>",
             "<think>a<|endoftext|></think><answer>B</answer>",
         ):
-            assert not accepts(grammar, wrong)
-    assert not accepts(grammar, f"<think>{'a' * 41}</think><answer>B</answer>")
+            assert not accepts(found, wrong)
+    assert not accepts(found, f"<think>{'a' * 41}</think><answer>B</answer>")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -257,8 +217,8 @@ def test_vllm_takes_every_constraint(task):
     from vllm.sampling_params import SamplingParams, StructuredOutputsParams
     from vllm.v1.structured_output.backend_xgrammar import validate_xgrammar_grammar
 
-    for limits in LIMITS.values():
-        if found := constraint(task, limits=limits):
+    for limits, form in product(LIMITS.values(), (constraint, compact_constraint)):
+        if found := form(task, limits=limits):
             validate_xgrammar_grammar(SamplingParams(structured_outputs=StructuredOutputsParams(**found)))
 
 
@@ -267,6 +227,8 @@ def test_the_command_prints_what_vllm_takes():
     assert json.loads(done.stdout) == constraint("shot_framing", limits=Limits(duration=8.0, max_segments=3))
     done = CliRunner().invoke(main, ["schema", "visual_reasoning", "--max-text", "200"])
     assert json.loads(done.stdout) == constraint("visual_reasoning", limits=Limits(max_text=200))
+    done = CliRunner().invoke(main, ["schema", "shot_framing", "--compact"])
+    assert json.loads(done.stdout) == compact_constraint("shot_framing")
     done = CliRunner().invoke(main, ["schema", "ocr_regular"])
     assert json.loads(done.stdout) == {} and "free text" in done.stderr
 

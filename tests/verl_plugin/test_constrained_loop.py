@@ -5,14 +5,11 @@ import json
 
 import pytest
 from omegaconf import OmegaConf
-from sv6d.schema import TASKS, Taxonomy
 from sv6d.schema.answer_schema import LimitError
 from sv6d.verl_plugin.constrained_loop import ConstrainedAgentLoop, WholeAnswers, read_settings, row_constraint
 from verl.experimental.agent_loop import agent_loop, single_turn_agent_loop
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
-
-TAXONOMY = Taxonomy.load()
 
 
 def configuration(name="vllm", reward_kwargs=None, **answers):
@@ -50,15 +47,6 @@ def test_json_is_written_as_the_prompt_shows_it():
     assert not accepts(found, shots((0.0, 1.5), separators=(", ", ": "))), "no white space"
     assert not accepts(found, shots((0, 1), (1, 2), (2, 3))), "more segments than the limit"
     assert not accepts(found, shots((0.0, 1.5), size="a close shot")), "no tag of the taxonomy"
-
-
-@pytest.mark.parametrize("task", [t for t in TASKS.values() if t.family == "temporal_grounding"], ids=lambda t: t.id)
-def test_the_form_in_the_prompt_keeps_to_the_constraint(task):
-    """With a tag of the taxonomy in each place that says so."""
-    shown = task.prompt.rpartition("times in seconds: ")[2]
-    for pair in task.labels:
-        shown = shown.replace('"tag"', json.dumps(TAXONOMY.sub_dimension(*pair).labels[0]), 1)
-    assert accepts(row_constraint(configuration(), task.id), shown)
 
 
 def test_a_step_takes_the_duration_of_the_row():
@@ -115,7 +103,7 @@ def test_the_turn_is_verls_own_with_one_more_sampling_parameter(monkeypatch):
     for task in ("shot_framing", "ocr_regular"):
         asyncio.run(loop.run(shared, data_source=task, extra_info={}, raw_prompt=[]))
     (grounding, row), (free, _) = seen
-    assert "root ::=" in grounding["structured_outputs"].grammar and grounding["temperature"] == 1.0
+    assert grounding["structured_outputs"].grammar.startswith("root ::=") and grounding["temperature"] == 1.0
     assert row == {"data_source": "shot_framing", "extra_info": {}, "raw_prompt": []}
     assert free == shared == {"temperature": 1.0}, "the other rollouts' parameters are left alone"
 
