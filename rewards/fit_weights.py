@@ -206,6 +206,8 @@ def fit(
         raise FitError(f"{len(truths)} ground truths: some must be held out while others are fitted; give at least 2")
     if opinions[0].second is None and len({opinion.value for opinion in opinions}) == 1:
         raise FitError(f"every score is {opinions[0].value:g}; give rows that people scored differently")
+    if opinions[0].second is not None and all(opinion.value == 0.5 for opinion in opinions):
+        raise FitError("no pair has a majority; give pairs of which people prefer one")
     if not any(several_dimensions(parse) for o in opinions for parse in (o.first, o.second) if parse):
         raise FitError(
             "no true segment has labels of two dimensions, and a weight is relative to the others; give ground truths "

@@ -203,6 +203,7 @@ def test_a_contradiction_counts_for_neither(tmp_path):
         (lambda: people("score", 1), "at least 2"),
         (lambda: [row | {"score": 3} for row in people("score", 5)], "every score is 3"),
         (lambda: [*people("score", 3), *people("preference", 3)], "line 1 and line 4 are of two kinds"),
+        (lambda: [row | {"preferred": None} for row in people("preference", 5)], "no pair has a majority"),
         (lambda: ["{}"], "no usable line"),
         (
             lambda: [

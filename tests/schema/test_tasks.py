@@ -36,6 +36,11 @@ def test_each_grounding_task_asks_for_sub_dimensions_of_the_taxonomy():
                 assert tag in task.prompt
 
 
+def test_only_what_leads_into_a_shot_may_be_missing_from_the_first():
+    without = {task.id for task in TASKS.values() if task.first_unlabelled}
+    assert without == {task.id for task in TASKS.values() if ("editing", "transition_type") in task.labels}
+
+
 def test_messages_hold_one_placeholder_a_medium():
     system, user = TASKS["ocr_regular"].messages()
     assert system["role"] == "system" and system["content"]
