@@ -4,7 +4,7 @@ Section 5.2.4 of the report asks that the task ratio of any contiguous window ma
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from .certificate import Certificate, certify
 from .chairman import assign
@@ -57,8 +57,3 @@ class Schedule(Cycle):
     def position_of(self, task: str, number: int) -> int:
         """The position of a task's draw `number` (0 is its first)."""
         return self.place_of(self.tasks.index(task), number)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What the sequence depends on, as plain JSON: draws a period by task, and the hash of one period."""
-        return {"weights": self.counts.tolist(), "sequence": self.digest}
