@@ -7,6 +7,7 @@ over those that it has.  The distance of two sets of tags is that of `tag_sets.p
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,7 @@ class LabelTable:
         """Those that every true segment annotates: the keys that each segment of an answer must hold."""
         self._shares = _shares(segments, self.pairs, weights)
         self._states = [tag_states(taxonomy, pair) for pair in self.pairs]
+        self._lookups = [states.__getitem__ for states in self._states]
         self._true: list[TrueSets] = []
         ends = np.cumsum([0, *(states.count for states in self._states)])
         self._rows = np.empty((ends[-1], len(segments)))
@@ -66,8 +68,9 @@ class LabelTable:
 
     def states(self, columns: Sequence[Sequence[Said]]) -> States:
         """What columns say, looked up."""
-        looked_up = [list(map(s.__getitem__, column)) for s, column in zip(self._states, columns, strict=True)]
-        rows = np.array(looked_up, dtype=np.intp)
+        shape = len(columns), len(columns[0]) if columns else 0
+        looked_up = chain.from_iterable(map(map, self._lookups, columns))
+        rows = np.fromiter(looked_up, dtype=np.intp, count=shape[0] * shape[1]).reshape(shape)
         return States(rows, bool(rows.min(initial=KNOWN) >= KNOWN))
 
     def distances(self, states: States, columns: Sequence[Sequence[Said]]) -> np.ndarray:
