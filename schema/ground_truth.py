@@ -103,7 +103,7 @@ def read_true_answer(ground_truth: str) -> str:
 def _read_segment(item: Any, taxonomy: Taxonomy, labelled: bool, place: str) -> TrueSegment:
     if not isinstance(item, dict):
         _fail(place, item, "write an object with start and end")
-    start, end = (_read_time(item, key, place) for key in ("start", "end"))
+    start, end = _read_time(item, "start", place), _read_time(item, "end", place)
     if start > end:
         _fail(place, [start, end], "the start lies after the end; swap them")
     labels = item.get("labels") if labelled else None
@@ -132,7 +132,7 @@ def _read_labels(labels: Any, taxonomy: Taxonomy, place: str) -> dict[tuple[str,
             _fail(f"{place}.{dimension}", subs, "write {sub-dimension: tag}")
         for sub, tags in subs.items():
             tags = [tags] if isinstance(tags, str) else tags
-            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            if not isinstance(tags, list) or not set(map(type, tags)) <= {str}:
                 _fail(f"{place}.{dimension}.{sub}", tags, "write a tag or a list of tags")
             try:
                 known = _canonical(taxonomy, dimension, sub, tuple(tags))
