@@ -129,16 +129,28 @@ def floor_of(sample: Sample) -> Callable[[], object]:
     return floor
 
 
-def seconds(calls: list[Callable[[], object]], rounds: int = 7, before: Callable[[], object] = lambda: None) -> float:
-    """CPU seconds of this thread in the best of some rounds over all calls; `before` each round, unmeasured."""
-    best = float("inf")
+def seconds(calls: list[Callable[[], object]]) -> float:
+    """CPU seconds of this thread over all calls."""
+    began = time.thread_time()
+    for call in calls:
+        call()
+    return time.thread_time() - began
+
+
+def measured(own: list[Sample], rounds: int = 9) -> list[float]:
+    """CPU seconds of the floor, the first pass, new and known prompts; the best of some rounds, taken in turns so that a
+    busy machine slows all of them alike.
+    """
+    floor = [floor_of(sample) for sample in own]
+    calls = [lambda s=s: score(s.family, s.response, s.truth) for s in own]
+    first = seconds(calls)
+    turns = []
     for _ in range(rounds):
-        before()
-        began = time.thread_time()
-        for call in calls:
-            call()
-        best = min(best, time.thread_time() - began)
-    return best
+        known = seconds(calls)
+        _read_truth.cache_clear()
+        turns.append((seconds(floor), seconds(calls), known))
+    of_floor, new, known = map(min, zip(*turns, strict=True))
+    return [of_floor, first, new, known]
 
 
 def main():
@@ -150,14 +162,7 @@ def main():
     total = [0.0] * 4
     for family in PROMPTS:
         own = [s for s in samples if s.family == family]
-        calls = [lambda s=s: score(s.family, s.response, s.truth) for s in own]
-        first = seconds(calls, rounds=1)
-        taken = [
-            seconds([floor_of(s) for s in own]),
-            first,
-            seconds(calls, before=_read_truth.cache_clear),
-            seconds(calls),
-        ]
+        taken = measured(own)
         total = [a + b for a, b in zip(total, taken, strict=True)]
         table.add_row(family, str(len(own)), *figures(taken, len(own)))
     table.add_section()
