@@ -59,6 +59,6 @@ class JudgeHealth:
         return (
             f"the judge failed {failures} of the last {len(self._recent)} times ({rate:.0%}, allowed are "
             f"{config.max_failure_rate:.0%}), last: {fault}. Endpoint {config.url}, model {config.model}. See whether it is "
-            "up, serves that model, and how long it takes; then lower judge.concurrency, raise judge.request_seconds, judge.total_seconds or "
-            "judge.attempts; or accept more failures with judge.max_failure_rate"
+            "up, serves that model, and how long it takes; then lower judge.concurrency, raise judge.request_seconds, "
+            "judge.total_seconds or judge.attempts; or accept more failures with judge.max_failure_rate"
         )
