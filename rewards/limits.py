@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from multiprocessing.connection import Connection, Pipe
+from pkgutil import resolve_name
 from typing import Any
 
 START_SECONDS = 120.0
@@ -35,8 +36,10 @@ class WorkerDiedError(Exception):
     """The process of a call ended by itself: out of memory, a crash in native code, or an exit."""
 
 
-def run(function: Callable, *arguments: Any, seconds: float) -> Any:
+def run(function: Callable | str, *arguments: Any, seconds: float) -> Any:
     """`function(*arguments)` in a worker; function, arguments and result must be picklable.
+
+    A function may be given by its name, `module:function`: then the worker alone imports that module.
 
     Raises:
         TimeLimitError: it took longer than `seconds`; its process is gone.
@@ -46,7 +49,7 @@ def run(function: Callable, *arguments: Any, seconds: float) -> Any:
     return _shared().submit(function, *arguments, seconds=seconds).result()
 
 
-async def run_async(function: Callable, *arguments: Any, seconds: float) -> Any:
+async def run_async(function: Callable | str, *arguments: Any, seconds: float) -> Any:
     """`run`, without blocking the event loop. A cancelled call that waits for its turn is dropped."""
     return await asyncio.wrap_future(_shared().submit(function, *arguments, seconds=seconds))
 
@@ -58,7 +61,7 @@ class WorkerPool:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sv6d-limits")
         self._mine = threading.local()
 
-    def submit(self, function: Callable, *arguments: Any, seconds: float) -> Future:
+    def submit(self, function: Callable | str, *arguments: Any, seconds: float) -> Future:
         """A future of `function(*arguments)`, as `run` describes it."""
         return self._threads.submit(self._call, pickle.dumps((function, arguments, seconds)), function, seconds)
 
@@ -67,16 +70,15 @@ class WorkerPool:
         self._threads.shutdown(cancel_futures=True)
         self._mine = threading.local()  # a worker without its pipe exits
 
-    def _call(self, request: bytes, function: Callable, seconds: float) -> Any:
+    def _call(self, request: bytes, function: Callable | str, seconds: float) -> Any:
         worker = getattr(self._mine, "worker", None) or _Worker()
         self._mine.worker = None
         try:
             done, value = worker.call(request, seconds)
         except TimeoutError as error:
-            name = getattr(function, "__qualname__", repr(function))
-            raise TimeLimitError(f"{name} was ended: {error}") from None
+            raise TimeLimitError(f"{_name(function)} was ended: {error}") from None
         except (EOFError, OSError):
-            raise WorkerDiedError(f"the process of {getattr(function, '__qualname__', function)!r} died") from None
+            raise WorkerDiedError(f"the process of {_name(function)} died") from None
         finally:
             if worker.idle:
                 self._mine.worker = worker
@@ -138,6 +140,8 @@ def _serve(pipe: int) -> None:
 def _answer(connection: Connection, request: bytes) -> bytes:
     try:
         function, arguments, seconds = pickle.loads(request)
+        if isinstance(function, str):
+            function = resolve_name(function)
         connection.send_bytes(b"")  # imported: the clock starts
     except Exception as error:
         connection.send_bytes(b"")
@@ -160,6 +164,10 @@ def _pickled_error(error: BaseException) -> bytes:
         return pickled
     except Exception:  # an exception that cannot travel, e.g. one with arguments of its own
         return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def _name(function: Callable | str) -> str:
+    return function if isinstance(function, str) else getattr(function, "__qualname__", repr(function))
 
 
 @cache

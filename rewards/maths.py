@@ -1,4 +1,4 @@
-"""Whether two mathematical texts mean the same, by `math-verify` where it is installed (`pip install math-verify`).
+"""Whether two mathematical texts mean the same, by `math-verify` where it is installed (`pip install 'sv6d[maths]'`).
 
 It parses LaTeX with sympy, which hostile input can keep busy for hours, so it runs where it can be ended; and it is
 generous ("2=3" answers 3, "1 or 2" answers 2), so only texts that are one expression from end to end get there.
@@ -16,6 +16,7 @@ SECONDS = 2.0
 MAX_LENGTH = 200
 """Characters of an expression; a longer text is none."""
 
+_VERIFIED = f"{__package__}.math_worker:verified"
 _NAME = re.compile(
     "sqrt|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|exp|pi|infty|inf|[dt]?frac|cdot|times|div|pm|"
     "left|right|leq?|geq?|neq|cup|cap|alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|circ"
@@ -34,7 +35,7 @@ def comparable(answer: str, truth: str) -> bool:
 def same(answer: str, truth: str) -> bool:
     """Whether two expressions are equal, as far as it shows within `SECONDS`."""
     try:
-        return limits.run(_verified, bare(answer), bare(truth), seconds=SECONDS)
+        return limits.run(_VERIFIED, bare(answer), bare(truth), seconds=SECONDS)
     except Exception as error:
         return _undecided(error)
 
@@ -42,7 +43,7 @@ def same(answer: str, truth: str) -> bool:
 async def same_async(answer: str, truth: str) -> bool:
     """`same`, without blocking the event loop."""
     try:
-        return await limits.run_async(_verified, bare(answer), bare(truth), seconds=SECONDS)
+        return await limits.run_async(_VERIFIED, bare(answer), bare(truth), seconds=SECONDS)
     except Exception as error:
         return _undecided(error)
 
@@ -62,17 +63,6 @@ def _is_expression(text: str) -> bool:
     if any(len(word) > 1 and not _NAME.fullmatch(word) for word in words):
         return False
     return any(c.isdigit() for c in text) or any(map(_NAME.fullmatch, words))
-
-
-def _verified(answer: str, truth: str) -> bool:
-    """The comparison itself, in a process whose clock is ours: math-verify's own needs a main thread."""
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-
-    for name in ("math_verify.parser", "math_verify.grader"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # it warns that it was given no clock
-    kinds = [LatexExtractionConfig(), ExprExtractionConfig()]
-    read = [parse(f"${text}$", kinds, parsing_timeout=None) for text in (truth, answer)]
-    return bool(verify(*read, timeout_seconds=None))
 
 
 def _undecided(error: Exception) -> bool:
