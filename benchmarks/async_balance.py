@@ -95,6 +95,9 @@ class FirstFinished:
         del self.groups[group.name]
         return None
 
+    def next_batch(self) -> int:
+        return BATCH
+
     def choose(self, finished: Collection[str], now: float) -> list[str] | None:
         if len(finished) < BATCH:
             return None
@@ -130,6 +133,9 @@ class Balanced:
         refills = {f"{task}/refill/{self.quota.refill_number(task)}": task for task in tasks}
         self.quota.refill(refills)
         return refills
+
+    def next_batch(self) -> int:
+        return self.quota.next_batch(BATCH)
 
     def choose(self, finished: Collection[str], now: float) -> list[str] | None:
         return self.quota.choose(finished, BATCH, now)
@@ -172,7 +178,7 @@ def simulate(policy: FirstFinished | Balanced, loss: Loss, ahead: int, steps: in
     step = 1
     dispatch(ahead * BATCH)
     for step in range(1, steps + 1):
-        dispatch(BATCH)
+        dispatch(policy.next_batch())
         chosen = None
         while chosen is None:
             for group, well in list(engine.until(now)):

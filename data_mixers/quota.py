@@ -61,6 +61,7 @@ class Quota:
         debt: groups owed to a task by past steps; negative where it was trained ahead. The sum is 0.
         refills: groups of a task that were sent out in the place of lost ones, since the beginning of the run.
         loss: share of a task's groups that was lost, over about the last hundred.
+        stretch: prompts that the stream sent out beyond a batch a step (`next_batch`).
         tally: since the last `report`.
     """
 
@@ -74,6 +75,7 @@ class Quota:
         self.debt: Counter[str] = Counter()
         self.refills: Counter[str] = Counter()
         self.loss: dict[str, float] = {}
+        self.stretch = 0
         self.tally = Tally()
         self._possible_since: dict[str, float] = {}
         self._dues: dict[int, dict[str, int]] = {}
@@ -90,6 +92,16 @@ class Quota:
         self.groups.update(groups)
         self.stream.extend(groups.values())
         self._dues.clear()
+
+    def next_batch(self, size: int) -> int:
+        """How many prompts the stream is to send out for a step of `size`: more by what is in flight of tasks that are behind,
+        beyond the usual, lest one that hands in nothing take up the window of the others; less once it is repaid."""
+        behind = {task for task, debt in self.debt.items() if debt > 0}
+        held = sum(self.debt[task] for task in behind)
+        held += sum(task in behind for task in self.stream[len(self.stream) - self.stretch :])
+        number = max(1, size + held - self.stretch)
+        self.stretch += number - size
+        return number
 
     def lose(self, groups: Collection[str]) -> list[str]:
         """Groups are lost. The tasks of which other rows are to be sent out now, one each: for what is owed, and spares."""
@@ -177,6 +189,7 @@ class Quota:
             "debt": [self.debt[task] for task in tasks],
             "refills": [self.refills[task] for task in tasks],
             "loss": [self.loss.get(task, 0.0) for task in tasks],
+            "stretch": self.stretch,
         }
 
     def restore(self, groups: Mapping[str, str], state: Mapping[str, Any] | None) -> None:
@@ -191,6 +204,7 @@ class Quota:
         tasks, flying = state["tasks"], Counter(groups.values())
         self.refills = Counter(dict(zip(tasks, state["refills"], strict=True)))
         self.loss = dict(zip(tasks, state["loss"], strict=True))
+        self.stretch = state["stretch"]
         self.stream = [tasks[i] for i in state["stream"]]
         self.debt = Counter(dict(zip(tasks, state["debt"], strict=True)))
         if any(self.owed[task] > flying[task] for task in tasks):
@@ -198,7 +212,7 @@ class Quota:
             logger.warning(
                 "the checkpoint owes %s and holds %s: debts start from zero, with what it holds", owed, dict(flying)
             )
-            self.stream, self.debt = list(groups.values()), Counter()
+            self.stream, self.debt, self.stretch = list(groups.values()), Counter(), 0
 
     def _since(self, what: str, now: float) -> float:
         return self._possible_since.setdefault(what, now)

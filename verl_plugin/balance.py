@@ -54,6 +54,8 @@ class BalancedTrainer:
             )
 
     def _next_train_batch(self, num_prompts=None):
+        if num_prompts is None and isinstance(self.replay_buffer, BalancedAsync):  # the batch of a step
+            num_prompts = self.replay_buffer.quota.next_batch(self.config.data.train_batch_size)
         batch = super()._next_train_batch(num_prompts)
         if isinstance(self.replay_buffer, Balanced):
             groups = zip(column(batch, "uid"), column(batch, "data_source"), strict=True)

@@ -161,6 +161,25 @@ def test_when_nothing_else_is_in_flight_a_debt_may_take_the_whole_step():
     assert step(run, "b0 b1", 2) == ["b0", "b1"]
 
 
+def test_a_task_that_never_hands_in_anything_does_not_stop_the_others():
+    """12 groups a step of four tasks, a batch ahead; d hangs for 30 steps, then all of it is there and repaid."""
+    run, names = Quota(Patience(0, 0)), count()
+
+    def dispatch(number):
+        run.dispatch({f"{'abcd'[i % 4]}{i}": "abcd"[i % 4] for _, i in zip(range(number), names, strict=False)})
+
+    dispatch(12)
+    for _ in range(30):
+        dispatch(run.next_batch(12))
+        run.train(run.choose({group for group in run.groups if group[0] != "d"}, 12, 0))
+    assert run.debt["d"] == 30 * 3 and len(run.stream) == 12 + run.stretch
+    for _ in range(40):
+        dispatch(run.next_batch(12))
+        run.train(run.choose(set(run.groups), 12, 0))
+    assert not any(run.debt.values())
+    assert run.next_batch(12) == 12 and run.stretch == 0 and len(run.stream) == 12
+
+
 # Losses
 
 
@@ -298,11 +317,11 @@ def test_invariants_under_any_order_of_finishing_and_losses(data, weights, ahead
     run, trained, lost, names, now = Quota(patience, spares), set(), set(), count(), 0.0
 
     def dispatch(number):
-        run.dispatch({f"g{i}": pattern[i % len(pattern)] for i, _ in zip(names, range(number), strict=False)})
+        run.dispatch({f"g{i}": pattern[i % len(pattern)] for _, i in zip(range(number), names, strict=False)})
 
     dispatch(ahead * size)
     for _ in range(8):
-        dispatch(size)
+        dispatch(run.next_batch(size))
         finished, requested, before = set(), Counter(run.stream[:size]), Counter(run.debt)
         due = Counter(train_of(everything_finished(run), size))
         chosen = None
@@ -360,17 +379,17 @@ def test_debts_vanish_once_every_task_is_there(weights, missing, rounds):
     run = Quota(Patience(0, 0))
 
     def dispatch(number):
-        run.dispatch({f"g{i}": pattern[i % len(pattern)] for i, _ in zip(names, range(number), strict=False)})
+        run.dispatch({f"g{i}": pattern[i % len(pattern)] for _, i in zip(range(number), names, strict=False)})
 
     dispatch(6 * size)
     for absent in missing:
-        dispatch(size)
+        dispatch(run.next_batch(size))
         finished = {group for group, task in run.groups.items() if task not in {f"task{i}" for i in absent}}
         chosen = run.choose(finished, size, 0)
         if chosen is not None:
             run.train(chosen)
     worst = sum(abs(debt) for debt in run.debt.values())
     for _ in range(worst + 1):
-        dispatch(size)
+        dispatch(run.next_batch(size))
         run.train(run.choose(set(run.groups), size, 0))
     assert not any(run.debt.values())

@@ -237,7 +237,8 @@ def test_a_starving_task_is_skipped_after_its_time_and_repaid(run):
     assert (tally.skipped, tally.waited) == (2, 100)
     assert mixture_metrics(tally, now.buffer.quota.debt)["mixture/c/realised"] == 0
 
-    now.trainer._add_prompts_to_generate(6)
+    now.trainer._add_batch_to_generate()
+    assert set(ids(12, 19)) <= now.sent.keys() and "c:20" not in now.sent  # a batch, and two for those that are held up
     now.end(*ids(2, 5, 8, 11, 12, 13, 14, 15, 16, 17))
     assert now.step() == ids(10, 11, 2, 5, 8, 9)  # c twice its share, a and b one less
     assert set(now.buffer.quota.debt.values()) == {0}
