@@ -11,7 +11,7 @@ COMMANDS = {
     ),
     "data": ("sv6d.recipes.data", "Make and look at training rows."),
     "mix": ("sv6d.data_mixers.cli", "Show the interleaving of tasks that given weights produce."),
-    "score": ("sv6d.rewards.cli", "Score answers against ground truth with the Table 4 rewards."),
+    "score": ("sv6d.rewards.rescoring.cli", "Score answers against ground truth with the Table 4 rewards."),
     "schema": ("sv6d.schema.cli", "Print the JSON schema or pattern of a task's answers, for guided decoding."),
     "fit-weights": ("sv6d.rewards.fit_weights_cli", "Learn the weights w_k of eq. 9 from scores or preferences."),
     "sft": ("sv6d.recipes.launch_sft", "Supervised warm start (report, section 5.1)."),

@@ -7,14 +7,14 @@ from typing import Any
 
 from . import chain_of_thought, limits
 from .config import RewardConfigError, plain
-from .endpoint_judge import EndpointJudge
 from .families import find_family
-from .judge import rule_judge_async
-from .judge_config import JudgeConfig
-from .judge_health import JudgeStopped
+from .judging.config import JudgeConfig
+from .judging.endpoint import EndpointJudge
+from .judging.health import JudgeStopped
+from .judging.rules import rule_judge_async
+from .judging.verdicts import Verdict
 from .score import Score, complete, score
 from .scorer import TIME_LIMIT, Scorer
-from .verdicts import Verdict
 
 
 class AsyncScorer:

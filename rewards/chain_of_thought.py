@@ -14,11 +14,11 @@ from ..schema import Taxonomy
 from ..schema.answer import answer_text
 from ..schema.ground_truth import read_true_answer
 from .config import RewardConfig
-from .endpoint_judge import EndpointJudge
-from .judge import Judge, rule_judge
-from .judge_health import JudgeStopped
+from .judging.endpoint import EndpointJudge
+from .judging.health import JudgeStopped
+from .judging.rules import Judge, rule_judge
+from .judging.verdicts import Verdict
 from .sv6d import blend, unit
-from .verdicts import Verdict
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _FORM = re.compile(r"\s*<think>(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)

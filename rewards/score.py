@@ -9,7 +9,7 @@ from ..schema import Taxonomy
 from . import chain_of_thought
 from .config import RewardConfig
 from .families import COMPONENTS, find_family, find_taxonomy
-from .judge import Judge
+from .judging.rules import Judge
 
 _NOTHING = dict.fromkeys(COMPONENTS, nan) | {"score": 0.0, "failed": 0.0}
 

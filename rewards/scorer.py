@@ -5,7 +5,7 @@ from typing import Any
 
 from .config import RewardConfig, plain
 from .families import FAMILY_GROUP, find_taxonomy, plug_ins
-from .judge import Judge
+from .judging.rules import Judge
 from .score import Score, score
 
 TIME_LIMIT = 10.0

@@ -19,7 +19,7 @@ from .async_scorer import AsyncScorer
 from .config import RewardConfigError
 from .families import COMPONENTS
 from .flagged import flagged, refuse_mask
-from .judge_health import Counts, JudgeStopped
+from .judging.health import Counts, JudgeStopped
 from .score import Score
 
 OUR_TRAINER = "sv6d.trainer"

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from verl.utils import tensordict_utils as tu
 
 from ..rewards.chain_of_thought import is_masked
-from ..rewards.judge_health import Counts, JudgeStopped
+from ..rewards.judging.health import Counts, JudgeStopped
 from ..rewards.verl_manager import OUR_TRAINER
 from .reward_components import reward_components
 

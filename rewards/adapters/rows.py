@@ -7,7 +7,7 @@ from typing import Any
 from ..async_scorer import AsyncScorer
 from ..completions import response_text
 from ..flagged import flagged, refuse_mask
-from ..judge_health import JudgeStopped
+from ..judging.health import JudgeStopped
 from ..score import Score
 
 

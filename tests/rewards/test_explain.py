@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sv6d.rewards import RewardConfig, score
-from sv6d.rewards.cli import command
-from sv6d.rewards.explain import explain, form_fault
-from sv6d.rewards.rollouts import Rollout
+from sv6d.rewards.rescoring.cli import command
+from sv6d.rewards.rescoring.explain import explain, form_fault
+from sv6d.rewards.rescoring.rollouts import Rollout
 from sv6d.schema import TASKS, Taxonomy
 
 TAXONOMY = Taxonomy.load()

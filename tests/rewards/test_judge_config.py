@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 from sv6d.rewards import RewardConfigError
-from sv6d.rewards.judge_config import JudgeConfig
+from sv6d.rewards.judging.config import JudgeConfig
 
 
 def test_the_defaults_are_valid_and_read_from_nothing():

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 from judge_server import drips, grades, half_a_body, hangs_up, never, not_json, says, serve, status
-from sv6d.rewards import endpoint_judge, score
+from sv6d.rewards import score
 from sv6d.rewards.chain_of_thought import is_masked
-from sv6d.rewards.endpoint_judge import EndpointJudge
-from sv6d.rewards.judge_config import JudgeConfig
-from sv6d.rewards.judge_health import JudgeStopped
+from sv6d.rewards.judging import endpoint
+from sv6d.rewards.judging.config import JudgeConfig
+from sv6d.rewards.judging.endpoint import EndpointJudge
+from sv6d.rewards.judging.health import JudgeStopped
 
 QUICK = dict(model="m", backoff_seconds=0.01, request_seconds=5.0, total_seconds=20.0)
 """Limits that nothing healthy meets, and waits between tries that cost no time."""
@@ -205,7 +206,7 @@ def test_retry_after_may_be_a_date():
     busy = Exception()
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     busy.response = SimpleNamespace(headers={"retry-after": date})
-    assert 90 < endpoint_judge._retry_after(busy) <= 100
+    assert 90 < endpoint._retry_after(busy) <= 100
 
 
 # Failures
@@ -254,7 +255,7 @@ def test_a_rate_that_is_allowed_never_stops(judging):
 
 
 def test_failures_are_logged_as_they_double(judging, caplog):
-    with serve(status(404)) as server, caplog.at_level(logging.WARNING, logger="sv6d.rewards.judge_health"):
+    with serve(status(404)) as server, caplog.at_level(logging.WARNING, logger="sv6d.rewards.judging.health"):
         judge = judging(server, min_failures=100, window=100)
         for n in range(9):
             judge.verdict(str(n), "B")

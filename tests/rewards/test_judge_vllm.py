@@ -10,8 +10,8 @@ import urllib.request
 import pytest
 from sv6d.recipes.demo.model import build_model
 from sv6d.rewards import score
-from sv6d.rewards.endpoint_judge import EndpointJudge
-from sv6d.rewards.judge_config import JudgeConfig
+from sv6d.rewards.judging.config import JudgeConfig
+from sv6d.rewards.judging.endpoint import EndpointJudge
 
 pytestmark = pytest.mark.slow
 

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from sv6d.rewards import judge as rules
-from sv6d.rewards import limits, maths
-from sv6d.rewards.judge import quick_verdict, rule_judge, rule_judge_async
+from sv6d.rewards import limits
+from sv6d.rewards.judging import maths, rules
+from sv6d.rewards.judging.rules import quick_verdict, rule_judge, rule_judge_async
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from math import isnan
 import pytest
 from sv6d.rewards import score
 from sv6d.rewards.chain_of_thought import well_formed
-from sv6d.rewards.judge import rule_judge
+from sv6d.rewards.judging.rules import rule_judge
 
 
 def spans(*pairs):

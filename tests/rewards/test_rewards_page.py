@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from sv6d.rewards import RewardConfig, labels, matching, ocr, score
-from sv6d.rewards.judge import MAX_LENGTH
-from sv6d.rewards.judge_config import JudgeConfig
+from sv6d.rewards.judging.config import JudgeConfig
+from sv6d.rewards.judging.rules import MAX_LENGTH
 from sv6d.schema import Taxonomy, answer, marks, taxonomy
 
 ROOT = Path(__file__).parents[2]

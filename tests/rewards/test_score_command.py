@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from judge_server import grades, serve, status
 from sv6d.reports.recorder import Recorder
 from sv6d.rewards import COMPONENTS, score
-from sv6d.rewards.cli import command
-from sv6d.rewards.rollouts import BATCH
+from sv6d.rewards.rescoring.cli import command
+from sv6d.rewards.rescoring.rollouts import BATCH
 
 HALF = {
     "task": "temporal_action_localization",
@@ -71,7 +71,7 @@ def test_a_run_that_dies_leaves_the_earlier_output(tmp_path, monkeypatch):
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr("sv6d.rewards.cli.score_batches", die)
+    monkeypatch.setattr("sv6d.rewards.rescoring.cli.score_batches", die)
     assert run(jsonl(tmp_path, HALF), "-o", out).exit_code != 0
     assert out.read_text() == "earlier" and [p.name for p in tmp_path.glob("out*")] == ["out.jsonl"]
 

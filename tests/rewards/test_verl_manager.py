@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from sv6d.rewards import COMPONENTS, RewardConfigError, families, limits, matching, score
 from sv6d.rewards import verl_manager as module
 from sv6d.rewards.chain_of_thought import is_masked
-from sv6d.rewards.judge_health import Counts, JudgeStopped
+from sv6d.rewards.judging.health import Counts, JudgeStopped
 from tensordict import TensorDict
 from verl import DataProto
 from verl.experimental.reward_loop.reward_loop import RewardLoopManager

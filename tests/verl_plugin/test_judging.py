@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from sv6d.rewards import COMPONENTS
-from sv6d.rewards.judge_health import Counts, JudgeStopped
+from sv6d.rewards.judging.health import Counts, JudgeStopped
 from sv6d.rewards.verl_manager import OUR_TRAINER
 from sv6d.verl_plugin import judging
 from tensordict import NonTensorData, NonTensorStack, TensorDict

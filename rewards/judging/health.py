@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from typing import NamedTuple
 
-from .judge_config import JudgeConfig
+from .config import JudgeConfig
 
 logger = logging.getLogger(__name__)
 

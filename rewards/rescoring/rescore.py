@@ -9,12 +9,12 @@ from math import isnan, nan, sqrt
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
-from .async_scorer import AsyncScorer
-from .chain_of_thought import is_masked
-from .families import COMPONENTS
-from .judge_health import JudgeStopped
+from ..async_scorer import AsyncScorer
+from ..chain_of_thought import is_masked
+from ..families import COMPONENTS
+from ..judging.health import JudgeStopped
+from ..score import failed_score
 from .rollouts import Batch, Rollout
-from .score import failed_score
 
 MASKED = "the judge failed, and judge.fallback = 'mask' gives no score"
 

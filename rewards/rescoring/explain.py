@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from ..schema import Taxonomy
-from ..schema.answer import answer_text
-from ..schema.ground_truth import read_true_answer
-from . import action_localization, chain_of_thought, ocr, temporal_grounding
-from .config import RewardConfig
+from ...schema import Taxonomy
+from ...schema.answer import answer_text
+from ...schema.ground_truth import read_true_answer
+from .. import action_localization, chain_of_thought, ocr, temporal_grounding
+from ..config import RewardConfig
+from ..families import find_family
+from ..score import Score
 from .explain_segments import Loss, Segments, explain_segments
-from .families import find_family
 from .rollouts import Rollout
-from .score import Score
 
 
 class Edit(NamedTuple):

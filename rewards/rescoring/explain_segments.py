@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import UNSET
 
-from ..schema import Taxonomy
-from ..schema.answer import SegmentAnswer, read_segments
-from ..schema.form import Said
-from ..schema.ground_truth import TrueSegment, read_true_segments
-from .config import RewardConfig
-from .matching import Answer, Truth, most_segments, pair_up, read_answer, read_truth
-from .tag_sets import set_distance
+from ...schema import Taxonomy
+from ...schema.answer import SegmentAnswer, read_segments
+from ...schema.form import Said
+from ...schema.ground_truth import TrueSegment, read_true_segments
+from ..config import RewardConfig
+from ..matching import Answer, Truth, most_segments, pair_up, read_answer, read_truth
+from ..tag_sets import set_distance
 
 
 class Loss(NamedTuple):

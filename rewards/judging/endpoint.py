@@ -1,7 +1,7 @@
 """The judge as a model behind any OpenAI-compatible endpoint: `pip install 'sv6d[judge]'`.
 
 It sees the final answer alone, is asked for a structured verdict, and may fail: then the answer takes the configured
-fallback, flagged, and a judge that fails too often stops the run (`judge_health.py`).
+fallback, flagged, and a judge that fails too often stops the run (`health.py`).
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
-from .judge import rule_judge_async, says_something
-from .judge_config import JudgeConfig
-from .judge_health import JudgeHealth
-from .judge_prompt import messages, tame
+from .config import JudgeConfig
+from .health import JudgeHealth
+from .prompt import messages, tame
+from .rules import rule_judge_async, says_something
 from .verdicts import Verdict, read_verdict, response_format
 
 MAX_BACKOFF = 30.0  # seconds

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, Literal, get_args
 
-from ..schema.names import near_names
-from .config import RewardConfigError, plain
-from .judge_prompt import FIELDS, PROMPT, RUBRIC
+from ...schema.names import near_names
+from ..config import RewardConfigError, plain
+from .prompt import FIELDS, PROMPT, RUBRIC
 
 Fallback = Literal["exact", "zero", "mask"]
 

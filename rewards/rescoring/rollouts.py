@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..completions import response_text
 from .asked_rows import AskedRows
-from .completions import response_text
 
 COLUMNS = {
     "task": ("task", "data_source"),

@@ -1,7 +1,7 @@
 """The rule judge: does an answer say the same as the true one?  Same text, same number, same choice letter, or the same
 mathematics (`maths.py`).
 
-It needs no server and sees the final answer alone.  A model behind an endpoint (`endpoint_judge.py`) can take its place,
+It needs no server and sees the final answer alone.  A model behind an endpoint (`endpoint.py`) can take its place,
 and so can any function of (answer, truth) -> value in [0, 1]: `score(..., judge=...)`.
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .families import COMPONENTS
+from ..families import COMPONENTS
 from .rescore import Scored
 
 SCHEMA = pa.schema(

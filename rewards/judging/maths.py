@@ -9,7 +9,7 @@ import re
 from functools import cache
 from importlib.util import find_spec
 
-from . import limits
+from .. import limits
 
 SECONDS = 2.0
 """What a comparison may take. Beyond it, the texts count as different."""

@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..async_scorer import AsyncScorer
+from ..judging.health import JudgeStopped
+from ..score import Score
+from ..scorer import TIME_LIMIT, Scorer
 from .asked_rows import AskedRows
-from .async_scorer import AsyncScorer
 from .explain import explain
 from .explain_text import render
-from .judge_health import JudgeStopped
 from .rescore import Summary, score_batches
 from .rollouts import SUFFIXES, Batch, Rollout, find_files, read_batches
-from .score import Score
 from .scored_file import ScoredFile
-from .scorer import TIME_LIMIT, Scorer
 
 EXAMPLES = """\b
 Examples:
