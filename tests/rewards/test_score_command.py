@@ -253,7 +253,8 @@ def test_an_endpoint_judges_reasoning(tmp_path):
         explained = run(jsonl(tmp_path, WHY), "--explain", 0, "--judge-url", server.url, "--judge-model", "m")
     assert "judge 0.3500 the judge gave 0.500" in " ".join(explained.output.split())
     assert "the judge compared: two" in explained.output
-    assert len(server.requests) == 3 and server.requests[0]["model"] == "m"
+    assert 2 <= len(server.requests) <= 3  # the two alike are asked about once, if they are in flight together
+    assert {request["model"] for request in server.requests} == {"m"}
     assert "so" not in server.requests[0]["messages"][-1]["content"].split()
 
 
