@@ -80,7 +80,7 @@ class BalancedTrainer:
 
     def _save_checkpoint(self):
         if isinstance(self.replay_buffer, BalancedAsync):
-            path = self._balance_file(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
+            path = self._checkpoint / STATE
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(self.replay_buffer.quota.state()))
         super()._save_checkpoint()  # its last act names this checkpoint the latest
@@ -89,16 +89,14 @@ class BalancedTrainer:
         super()._load_checkpoint()
         if self.global_steps == 0 or not isinstance(self.replay_buffer, BalancedAsync):
             return
-        trainer = self.config.trainer
-        if trainer.resume_mode == "resume_path":
-            path = self._balance_file(trainer.resume_from_path)
-        else:
-            path = self._balance_file(trainer.default_local_dir, f"global_step_{self.global_steps}")
+        given = self.config.trainer.resume_mode == "resume_path"
+        path = (Path(self.config.trainer.resume_from_path) if given else self._checkpoint) / STATE
         self.replay_buffer.restore(json.loads(path.read_text()) if path.exists() else None)
 
-    @staticmethod
-    def _balance_file(*folder: str) -> Path:
-        return Path(*folder, STATE)
+    @property
+    def _checkpoint(self) -> Path:
+        """verl's folder for a checkpoint of this step."""
+        return Path(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
 
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
