@@ -22,9 +22,9 @@ import torchdata.nodes
 from rich.console import Console
 from rich.table import Table
 from sv6d.data_mixers import Mixture, Schedule
-from sv6d.data_mixers.certificate import length_error, sequence_errors
-from sv6d.data_mixers.peers import megatron_greedy, round_robin
-from sv6d.data_mixers.weights import integer_counts
+from sv6d.data_mixers.schedules.certificate import length_error, sequence_errors
+from sv6d.data_mixers.schedules.peers import megatron_greedy, round_robin
+from sv6d.data_mixers.schedules.weights import integer_counts
 
 SKEWED = [0.20, 0.15, 0.12, 0.10, 0.10, 0.08, 0.07, 0.06, 0.05, 0.03, 0.02, 0.01, 0.01]
 STEP = 390

@@ -3,13 +3,13 @@
 `rows` holds the row format, `verl_dataset` the dataset that follows the mixture inside verl.
 """
 
-from .certificate import Certificate
-from .cycle import Draw
 from .exhaustion import Exhaustion
 from .mixture import Location, Mixture, MixtureMismatch
-from .plan import Plan, PlanCertificate, Segment
-from .schedule import Schedule
-from .weights import WeightError
+from .schedules.certificate import Certificate
+from .schedules.cycle import Draw
+from .schedules.plan import Plan, PlanCertificate, Segment
+from .schedules.schedule import Schedule
+from .schedules.weights import WeightError
 
 __all__ = [
     "Certificate",

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ..schema import TASKS
-from .certificate import Certificate, length_error, sequence_errors
-from .peers import megatron_greedy, random_draws, round_robin
-from .plan import Plan, Segment
 from .rows import read_rows
-from .schedule import STEP, Mode, Schedule
+from .schedules.certificate import Certificate, length_error, sequence_errors
+from .schedules.peers import megatron_greedy, random_draws, round_robin
+from .schedules.plan import Plan, Segment
+from .schedules.schedule import STEP, Mode, Schedule
 from .sources import row_files
 
 COLOURS = [

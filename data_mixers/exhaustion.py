@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, get_args
 
-from .plan import Plan
+from .schedules.plan import Plan
 from .segments import ahead, weighing
 
 Policy = Literal["repeat", "stop", "renormalise"]

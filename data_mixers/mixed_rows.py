@@ -7,7 +7,7 @@ from typing import Any, Literal
 from .exhaustion import Policy
 from .mixture import Mixture
 from .rows import read_rows
-from .schedule import Mode
+from .schedules.schedule import Mode
 from .segments import Weights
 
 Source = str | Path | Sequence[Any]

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from .exhaustion import Policy, use_up
-from .plan import Plan
-from .schedule import Mode
+from .schedules.plan import Plan
+from .schedules.schedule import Mode
 from .segments import Weights, ahead, moved, read_segments
 
 

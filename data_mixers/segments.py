@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .plan import Plan, Segment
+from .schedules.plan import Plan, Segment
 
 Weights = Mapping[str, int | float] | Iterable[Segment | Mapping[str, Any]]
 """Shares by task, or the segments of a plan (each a `Segment`, or a mapping with its fields)."""

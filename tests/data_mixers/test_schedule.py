@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sv6d.data_mixers import Draw, Schedule, WeightError
-from sv6d.data_mixers.chairman import earliest_deadline_first, period_jobs
-from sv6d.data_mixers.weights import bound
+from sv6d.data_mixers.schedules.chairman import earliest_deadline_first, period_jobs
+from sv6d.data_mixers.schedules.weights import bound
 
 TASKS = [f"task{i}" for i in range(64)]
 SKEWED = [0.20, 0.15, 0.12, 0.10, 0.10, 0.08, 0.07, 0.06, 0.05, 0.03, 0.02, 0.01, 0.01]

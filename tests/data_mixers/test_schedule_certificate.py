@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sv6d.data_mixers import Schedule
-from sv6d.data_mixers.certificate import length_error, sequence_errors
-from sv6d.data_mixers.peers import megatron_greedy, random_draws, round_robin
+from sv6d.data_mixers.schedules.certificate import length_error, sequence_errors
+from sv6d.data_mixers.schedules.peers import megatron_greedy, random_draws, round_robin
 
 SKEWED = np.array([20, 15, 12, 10, 10, 8, 7, 6, 5, 3, 2, 1, 1])
 

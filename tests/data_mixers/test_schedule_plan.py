@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sv6d.data_mixers import Plan, Schedule, Segment, WeightError
-from sv6d.data_mixers.packing import Step, pack, unpack
+from sv6d.data_mixers.schedules.packing import Step, pack, unpack
 
 SKEWED = [20, 15, 12, 10, 10, 8, 7, 6, 5, 3, 2, 1, 1]
 NAMES = "abcdefgh"

@@ -6,7 +6,8 @@ from unittest import mock
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sv6d.data_mixers import Schedule, window_search
+from sv6d.data_mixers import Schedule
+from sv6d.data_mixers.schedules import window_search
 
 SKEWED = [0.20, 0.15, 0.12, 0.10, 0.10, 0.08, 0.07, 0.06, 0.05, 0.03, 0.02, 0.01, 0.01]
 
