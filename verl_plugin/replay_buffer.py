@@ -9,6 +9,7 @@ decided in `data_mixers/quota.py`; docs/verl.md ("Which groups train") has the s
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -91,6 +92,10 @@ class BalancedSync(Balanced, ReplayBuffer):
         return selected
 
 
+MAX_FAILURES = 200
+"""Groups of a task that may fail one after another, with none that finishes between them: beyond, it is not the rows."""
+
+
 class BalancedAsync(Balanced, ReplayBufferAsync):
     """Whole groups by quota. What is lost is replaced at once, by the same task.
 
@@ -102,6 +107,7 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
     def __init__(self, *, refill_fn=None, **kwargs):
         super().__init__(**kwargs)  # without verl's refill_fn, which asks for a number of prompts of whatever task
         self._refill = self._repeat = None
+        self._failures: Counter[str] = Counter()  # in a row, by task
 
     def connect(self, refill: Callable[[list[str]], dict[str, str]], repeat: Callable[[TensorDict], Any]) -> None:
         """The trainer's ways to replace groups.
@@ -128,11 +134,14 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
 
     def _choose(self, selected, sampleable_keys, batch_size, now):
         self._refuse_strangers(sampleable_keys)
+        for task in {self.quota.groups[group] for group in sampleable_keys} & self._failures.keys():
+            del self._failures[task]
         return self.quota.choose(sampleable_keys, batch_size, now)
 
     def _evict_terminal_groups(self, global_steps, partition_id, eviction_reasons):
         stale, filtered, failed, _ = eviction_reasons
         self._refuse_strangers(stale | filtered | failed)
+        self._end_at_failures(failed)
         lost = [group for group in self.quota.groups if group in filtered | failed]
         again = [group for group in self.quota.groups if group in stale - (filtered | failed)]
         prompts = tq.kv_batch_get(keys=again, partition_id=partition_id) if again else None
@@ -145,3 +154,14 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
         if refills:
             self.quota.refill(self._refill(refills))
         return evicted
+
+    def _end_at_failures(self, failed) -> None:
+        """End a run that would replace failing groups for ever."""
+        self._failures.update(self.quota.groups[group] for group in failed)
+        for task, count in self._failures.items():
+            if count > MAX_FAILURES:
+                raise RuntimeError(
+                    f"the rollouts of the last {count} groups of {task!r} failed and none finished: the run ends, as others "
+                    f"would fail as well. The log above has their errors; mend the setting or the task's rows they name, and "
+                    f"start the same command again"
+                )

@@ -16,7 +16,7 @@ from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from ..data_mixers.loader import PositionLoader
+from ..data_mixers.torch_loader import PositionLoader
 from ..data_mixers.verl_dataset import MixtureDataset
 from ..reports.recorder import Recorder
 from ..rewards import COMPONENTS

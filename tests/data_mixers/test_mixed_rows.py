@@ -3,8 +3,8 @@
 import datasets
 import pytest
 from sv6d.data_mixers import Mixture
-from sv6d.data_mixers.loader import PositionLoader
 from sv6d.data_mixers.mixed_rows import MixedRows
+from sv6d.data_mixers.torch_loader import PositionLoader
 
 
 @pytest.fixture

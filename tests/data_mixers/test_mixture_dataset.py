@@ -10,11 +10,11 @@ from itertools import islice
 import pytest
 from omegaconf import OmegaConf
 from sv6d.data_mixers import Mixture, MixtureMismatch, verl_dataset
-from sv6d.data_mixers.loader import PositionLoader
 from sv6d.data_mixers.media import probe
 from sv6d.data_mixers.memo import Memo
 from sv6d.data_mixers.prompt_length import prompt_builder, prompt_tokens
 from sv6d.data_mixers.rows import RowError, read_rows, write_rows
+from sv6d.data_mixers.torch_loader import PositionLoader
 from sv6d.data_mixers.verl_dataset import MixtureDataset
 from torch.utils.data import SequentialSampler
 from torchdata.stateful_dataloader import StatefulDataLoader

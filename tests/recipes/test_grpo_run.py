@@ -145,9 +145,9 @@ def test_two_ranks_train_on_batches_that_mix_images_and_videos(small_data, tiny_
     assert (run.metrics["sv6d/fresh_rollout_probs_diff_max"] < 1e-2).all()
 
 
-def test_a_random_model_writes_nothing_that_can_be_read(continued):
+def test_a_random_model_does_not_keep_to_the_form_by_itself(continued):
     rollouts = load_run(continued[0]).rollouts
-    assert (rollouts.format.dropna() == 0.0).mean() > 0.95
+    assert (rollouts.format.dropna() == 1.0).mean() < 0.05
 
 
 def test_constrained_answers_of_a_random_model_earn_format_1(small_data, tiny_model, tmp_path, sv6d_command):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from omegaconf import OmegaConf
+from sv6d.verl_plugin import replay_buffer
 from sv6d.verl_plugin.balance import STATE, mixture_metrics
 from sv6d.verl_plugin.trainers import ColocateAsyncTrainer
 from tensordict import TensorDict
@@ -199,6 +200,39 @@ def test_a_refill_that_fails_is_refilled_and_holds_nobody_up(run):
     assert now.now == 120
     flying = Counter(now.buffer.quota.groups.values())["b"]
     assert 4 <= flying <= 8  # what is owed and spares, all of them refills
+
+
+def test_a_run_ends_where_no_rollout_of_a_task_works_any_more(run, monkeypatch):
+    monkeypatch.setattr(replay_buffer, "MAX_FAILURES", 10)
+    now = run()
+    now.trainer._add_prompts_to_generate(6)
+
+    def b_fails():
+        for _ in range(100):
+            now.end(*[name for name in now.sent if name.startswith("b")], status="failure")
+            yield
+
+    with pytest.raises(RuntimeError, match=r"the last 1[1-9] groups of 'b' failed and none finished"):
+        now.step(b_fails())
+
+
+def test_failures_with_a_group_that_finishes_between_them_end_nothing(run, monkeypatch):
+    monkeypatch.setattr(replay_buffer, "MAX_FAILURES", 3)
+    now = run()
+    now.trainer._add_prompts_to_generate(6)
+
+    def every_other_b_fails():
+        now.end(*ids(1, 4), status="failure")
+        yield
+        for _ in range(5):
+            first, *others = [name for name in now.sent if name.startswith("b")]
+            now.end(first)
+            yield
+            now.end(*others, status="failure")
+            now.end(*[name for name in ids(0, 2, 3, 5) if name in now.sent])
+            yield
+
+    assert Counter(name[0] for name in now.step(every_other_b_fails())) == {"a": 2, "b": 2, "c": 2}
 
 
 def test_a_stale_group_is_rolled_out_again_from_the_same_prompt_and_keeps_its_place(run):
