@@ -1,4 +1,4 @@
-"""Shared by these tests: verl's modules as they are without our mends, and two processes that talk over gloo."""
+"""Shared by these tests: verl's modules as they are without our mends, two processes that talk over gloo, and a TransferQueue."""
 
 import importlib.util
 import sys
@@ -23,6 +23,20 @@ def unmended():
     yield load
     for copy in copies:
         sys.modules.pop(copy, None)
+
+
+@pytest.fixture(scope="package")
+def queue():
+    """A real TransferQueue on a Ray of its own, which take ten seconds to start; its tests are slow."""
+    import ray
+    import transfer_queue as tq
+    from omegaconf import OmegaConf
+
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))
+    yield tq
+    tq.close()
+    ray.shutdown()
 
 
 def _call(rank, size, port, function, arguments):

@@ -24,18 +24,6 @@ pytestmark = pytest.mark.slow  # Ray and a TransferQueue: ten seconds to start
 TASKS, GROUP = "abc", 2
 
 
-@pytest.fixture(scope="module")
-def queue():
-    import ray
-    import transfer_queue as tq
-
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))
-    yield tq
-    tq.close()
-    ray.shutdown()
-
-
 class Rows:
     """Position i asks task abcabc...[i]; refills have ids of their own."""
 

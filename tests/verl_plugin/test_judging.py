@@ -82,18 +82,6 @@ def config(estimator="grpo", **judge):
     )
 
 
-@pytest.fixture(scope="module")
-def queue():
-    import ray
-    import transfer_queue as tq
-
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))
-    yield tq
-    tq.close()
-    ray.shutdown()
-
-
 def put(queue, rollouts):
     """A batch of {key: components} as the agent loop leaves it: one, two, three ... tokens, the reward on the last."""
     keys = list(rollouts)
