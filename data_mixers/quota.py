@@ -143,7 +143,9 @@ class Quota:
         oldest = [group for task, count in due.items() for group in flying[task][:count]]
         if all(group in finished for group in oldest):
             return oldest
-        possible = self._allot({task: len(groups) for task, groups in ready.items()}, size)
+        available = {task: len(groups) for task, groups in ready.items()}
+        within_one = {task: min(available.get(task, 0), count + 1) for task, count in due.items()}
+        possible = self._allot(within_one, size) or self._allot(available, size)
         if possible is None:
             return None
         if now - self._since("any task", now) < self.patience.task and (

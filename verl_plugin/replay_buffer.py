@@ -108,6 +108,7 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
         super().__init__(**kwargs)  # without verl's refill_fn, which asks for a number of prompts of whatever task
         self._refill = self._repeat = None
         self._failures: Counter[str] = Counter()  # in a row, by task
+        self._finished: set[str] = set()  # at the last look: one that still waits for its step says nothing of today
 
     def connect(self, refill: Callable[[list[str]], dict[str, str]], repeat: Callable[[TensorDict], Any]) -> None:
         """The trainer's ways to replace groups.
@@ -134,8 +135,9 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
 
     def _choose(self, selected, sampleable_keys, batch_size, now):
         self._refuse_strangers(sampleable_keys)
-        for task in {self.quota.groups[group] for group in sampleable_keys} & self._failures.keys():
+        for task in {self.quota.groups[group] for group in sampleable_keys - self._finished} & self._failures.keys():
             del self._failures[task]
+        self._finished = set(sampleable_keys)
         return self.quota.choose(sampleable_keys, batch_size, now)
 
     def _evict_terminal_groups(self, global_steps, partition_id, eviction_reasons):

@@ -86,6 +86,19 @@ def test_a_step_may_be_a_group_of_a_task_off_after_the_shorter_wait():
     assert set(run.debt.values()) == {0}
 
 
+def test_what_stands_in_is_spread_so_that_every_task_stays_within_a_group():
+    """12 of a and two of b, c, d, e are due; one of b and of c is missing. Two more of a come first in the stream, but a step of
+    one more of a and one more of d is within a group of everything, so it need not wait for the longer while."""
+    run = quota(("a" * 12 + "bcdebcde") * 2)
+    finished = " ".join(
+        ["b0 c0", *(f"{task}{i}" for task, most in (("a", 24), ("d", 4), ("e", 4)) for i in range(most))]
+    )
+    assert step(run, finished, 20, now=0) is None
+    chosen = step(run, finished, 20, now=10)
+    assert Counter(group[0] for group in chosen) == {"a": 13, "b": 1, "c": 1, "d": 3, "e": 2}
+    assert +run.debt == {"b": 1, "c": 1}
+
+
 def test_a_step_waits_for_a_task_then_trains_without_it():
     run = quota("ababab")
     assert step(run, "a0 a1 a2", 2, now=50) is None  # a1 could stand in for b0 from now on
