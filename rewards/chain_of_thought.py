@@ -11,7 +11,7 @@ from math import isfinite, isnan, nan
 from typing import NamedTuple
 
 from ..schema import Taxonomy
-from ..schema.answer import answer_text
+from ..schema.answer import TAGS, answer_text
 from ..schema.ground_truth import read_true_answer
 from .config import RewardConfig
 from .judging.endpoint import EndpointJudge
@@ -20,7 +20,6 @@ from .judging.rules import Judge, rule_judge
 from .judging.verdicts import Verdict
 from .sv6d import blend, unit
 
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _FORM = re.compile(r"\s*<think>(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)
 
 
@@ -49,7 +48,7 @@ def reward(
 
 
 def read(response: str, ground_truth: str) -> Parts:
-    """The parts of a response. Raises GroundTruthError where the true answer is blank."""
+    """The parts of a response. Raises GroundTruthError as `read_true_answer` does."""
     truth = read_true_answer(ground_truth)
     return Parts((answer_text(response) or "").strip(), truth, float(well_formed(response)))
 
@@ -71,7 +70,7 @@ def is_masked(components: Mapping[str, float]) -> bool:
 
 def well_formed(response: str) -> bool:
     """Whether the response is one think and one answer, both non-empty, with only white space outside them."""
-    if any(response.count(tag) != 1 for tag in _TAGS):
+    if any(response.count(tag) != 1 for tag in TAGS):
         return False
     form = _FORM.fullmatch(response)
     return bool(form) and bool(form[1].strip()) and bool(form[2].strip())

@@ -3,10 +3,14 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from math import fsum, isfinite
+from math import fsum
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from ..schema.names import near_names
+
+MAX_SETTING = 1e9
+"""Of beta and the dimension weights: beyond it sums could overflow, and infinity times 0 is no penalty."""
 
 Mode = Literal["table4", "table4_matched", "literal"]
 
@@ -78,12 +82,12 @@ class RewardConfig:
         if self.mode not in get_args(Mode):
             _fail("mode", self.mode, near_names(self.mode, get_args(Mode)))
         _require_range("alpha", self.alpha, 0.0, 1.0)
-        _require_range("beta", self.beta, 0.0, float("inf"))
+        _require_range("beta", self.beta, 0.0, MAX_SETTING)
         if not isinstance(self.overlap_gate, bool):
             _fail("overlap_gate", self.overlap_gate, "use true or false")
         for name, weight in self.dimension_weights.items():
-            if not _is_number(weight) or not 0.0 < weight < float("inf"):
-                _fail(f"dimension_weights.{name}", weight, "use a number above 0")
+            if not _is_number(weight) or not 0.0 < weight <= MAX_SETTING:
+                _fail(f"dimension_weights.{name}", weight, f"use a number above 0, at most {MAX_SETTING:g}")
         for group in ("lambdas", "grounding", "localization", "chain_of_thought"):
             _require_shares(group, getattr(self, group))
 
@@ -112,6 +116,25 @@ def plain(value: Any) -> Any:
     from omegaconf import DictConfig, OmegaConf
 
     return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig) else value
+
+
+def read_settings(path: Path | None) -> dict[str, Any]:
+    """The settings in a YAML file, as `RewardConfig.read` and others take them; without a file there are none.
+
+    Raises:
+        RewardConfigError: the file cannot be read, or holds no mapping.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        settings = plain(OmegaConf.load(path)) if path else {}
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise RewardConfigError(f"{path}: cannot be read as YAML settings: {error}") from error
+    if not isinstance(settings, dict):
+        raise RewardConfigError(f"{path}: write a mapping of settings")
+    return settings
 
 
 @cache
@@ -149,7 +172,7 @@ def _require_shares(group: str, shares: Any) -> None:
 
 def _require_range(name: str, value: Any, low: float, high: float) -> None:
     if not _is_number(value) or not low <= value <= high:
-        _fail(name, value, f"use a number from {low:g} to {high:g}" if isfinite(high) else f"use a number >= {low:g}")
+        _fail(name, value, f"use a number from {low:g} to {high:g}")
 
 
 def _is_number(value: Any) -> bool:

@@ -19,7 +19,7 @@ from ..schema.ground_truth import TrueSegment, read_true_segments
 from . import score
 from .config import RewardConfig
 from .labels import LabelTable
-from .matching import MAX_SEGMENTS, in_order, read_truth
+from .matching import in_order, most_segments, read_truth
 from .segments import Times, iou_matrix, match
 from .sv6d import cost_matrix
 
@@ -122,8 +122,7 @@ def read_parse(
         raise FitError("the ground truth holds no segment; leave the row out")
     whole = read_truth(ground_truth, taxonomy, True)
     answer = read_segments(prediction, whole.labels.common_dimensions, whole.max_length)
-    matched = answer.count <= max(MAX_SEGMENTS, 4 * len(true))
-    said = in_order(answer.segments) if matched else []
+    said = in_order(answer.segments) if answer.count <= most_segments(whole) else []
     iou = iou_matrix(Times.of(said), Times.of(true))
     components = score("temporal_grounding", prediction, ground_truth, taxonomy=taxonomy, config=config).components
     distances = np.zeros((len(dimensions), *iou.shape))

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +13,14 @@ from rich.progress import track
 from rich.table import Table
 
 from ..schema import GroundTruthError, Taxonomy, TaxonomyError
-from .config import RewardConfig, RewardConfigError
+from .config import RewardConfig, RewardConfigError, read_settings
 from .families import PluginError, find_taxonomy
 from .fit_weights import Fit, FitError, Opinion, fit, read_parse, settings
 
 SHOWN = 20
 """How many bad rows are listed."""
+MAX_SCORE = 1e9
+"""Beyond any scale that people use; the squares of the fit stay finite."""
 
 
 class Row(NamedTuple):
@@ -84,7 +85,9 @@ def command(
       '+reward.reward_kwargs.dimension_weights={camera_language: 1.4, editing: 0.6}'
     """
     try:
-        taxonomy, config = find_taxonomy(taxonomy), _read_config(config_path)
+        taxonomy, config = find_taxonomy(taxonomy), RewardConfig.read(read_settings(config_path))
+        if output and not output.parent.is_dir():
+            raise FitError(f"{output}: there is no folder {output.parent}; make it first")
         rows, problems = read_rows(file)
         opinions, dimensions, more = read_opinions(rows, taxonomy, config)
         problems += more
@@ -210,8 +213,8 @@ def _preference(raw: Mapping[str, Any]) -> float | str:
 
 def _score(raw: Mapping[str, Any]) -> float | str:
     value = raw.get("score")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        return f"score is {value!r:.40}; give a finite number"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_SCORE:
+        return f"score is {value!r:.40}; give a number, in size at most {MAX_SCORE:g}"
     return float(value)
 
 
@@ -245,9 +248,3 @@ def _report(found: Fit, opinions: list[Opinion], lines: int) -> None:
 
 def _track(items: range, what: str) -> Iterator[int]:
     return track(items, description=what, console=Console(stderr=True), transient=True)
-
-
-def _read_config(path: Path | None) -> RewardConfig:
-    from omegaconf import OmegaConf
-
-    return RewardConfig.read(OmegaConf.load(path) if path else None)

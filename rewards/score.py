@@ -49,7 +49,10 @@ def score(
         RewardConfigError: a wrong setting.
         TaxonomyError: no such taxonomy, or a broken one.
         PluginError: a plugged-in family that does not load, or whose components break the contract.
+        TypeError: a response that is no text, such as messages of a chat.
     """
+    if not isinstance(response, str):
+        raise TypeError(f"response {response!r:.80} is no text; give what the model wrote, as one string")
     family = find_family(task)
     if not isinstance(taxonomy, Taxonomy):
         taxonomy = find_taxonomy(taxonomy)

@@ -8,6 +8,7 @@ R_form (section 2.4.3).  No text makes this raise, recurse deeply or take more t
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,9 @@ import numpy as np
 
 MAX_DEPTH = 500
 """JSON with more than this many `[` and `{` inside each other is unreadable."""
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+"""What tells an answer from its thinking; they are never part of one."""
 
 Labels = dict[str, dict[str, str | list[str]]]
 """dimension -> sub-dimension -> tag, or tags where several apply."""
@@ -88,6 +92,11 @@ def answer_text(text: str) -> str | None:
         return None
     _, opened, inner = rest.rpartition("<answer>")
     return inner.partition("</answer>")[0] if opened else rest
+
+
+def says_something(text: str) -> bool:
+    """Whether there is more than spaces and punctuation: a letter, a digit, or a symbol like `∞` outside ASCII."""
+    return any(c.isalnum() or (c > "\x7f" and unicodedata.category(c)[0] == "S") for c in text)
 
 
 def json_text(answer: str) -> str | None:

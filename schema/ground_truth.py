@@ -5,11 +5,13 @@ the value and the mend.
 """
 
 import math
+import unicodedata
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
+from .answer import TAGS, says_something
 from .tasks import FAMILIES, TASKS, find_task
 from .taxonomy import Taxonomy, TaxonomyError
 
@@ -87,16 +89,27 @@ def read_true_segments(ground_truth: str, taxonomy: Taxonomy, labelled: bool) ->
 
 
 def read_true_text(ground_truth: str) -> str:
-    """The true text of an OCR example, which may be empty."""
+    """The true text of an OCR example, which may be empty.
+
+    Raises:
+        GroundTruthError: it holds a tag like `<answer>`, so that no response could say it.
+    """
     _require_text(ground_truth)
+    _require_no_tag(ground_truth)
     return ground_truth
 
 
 def read_true_answer(ground_truth: str) -> str:
-    """The true final answer of a reasoning example. Raises GroundTruthError when it is blank."""
+    """The true final answer of a reasoning example.
+
+    Raises:
+        GroundTruthError: it is nothing but spaces and punctuation, which no judge is asked about, or holds a tag like
+            `<answer>`: no response could be right.
+    """
     _require_text(ground_truth)
-    if not ground_truth.strip():
-        _fail("ground truth", ground_truth, "a reasoning example needs its final answer")
+    _require_no_tag(ground_truth)
+    if not says_something(unicodedata.normalize("NFKC", ground_truth)):
+        _fail("ground truth", ground_truth, "a reasoning example needs its final answer, with a letter or a digit")
     return ground_truth.strip()
 
 
@@ -149,6 +162,13 @@ def _read_labels(labels: Any, taxonomy: Taxonomy, place: str) -> dict[tuple[str,
 def _canonical(taxonomy: Taxonomy, dimension: str, sub: str, tags: tuple[str, ...]) -> tuple[str, ...]:
     """Different canonical tags, in order; the same few come again in every ground truth."""
     return tuple(dict.fromkeys(taxonomy.canonical(dimension, sub, tag) for tag in tags))
+
+
+def _require_no_tag(text: str) -> None:
+    if "<" in text:  # one character is found much faster than a word
+        for tag in TAGS:
+            if tag in text:
+                _fail("ground truth", tag, "a response with that tag in its answer is cut there; leave the row out")
 
 
 def _require_text(ground_truth: Any) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 
 import msgspec
 
+from ...schema.answer import says_something
 from .config import JudgeConfig
 from .health import JudgeHealth
 from .prompt import messages, tame
-from .rules import rule_judge_async, says_something
+from .rules import rule_judge_async
 from .verdicts import Verdict, read_verdict, response_format
 
 MAX_BACKOFF = 30.0  # seconds
@@ -42,8 +43,10 @@ class EndpointJudge:
             config: with url and model.
 
         Raises:
+            RewardConfigError: url or model is missing.
             ImportError: says what to install.
         """
+        config = config.served(None, None)
         _require_libraries(config)
         self.config = config
         self.health = JudgeHealth(config)

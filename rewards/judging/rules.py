@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
 
+from ...schema.answer import says_something
 from . import maths
 
 Judge = Callable[[str, str], float]
@@ -52,11 +53,6 @@ def quick_verdict(answer: str, truth: str) -> float | None:
     if true_number is not None and said_number is not None:
         return float(true_number == said_number)
     return None if maths.comparable(answer, truth) else 0.0
-
-
-def says_something(text: str) -> bool:
-    """Whether there is more than spaces and punctuation: a letter, a digit, or a symbol like `∞` outside ASCII."""
-    return any(c.isalnum() or (c > "\x7f" and unicodedata.category(c)[0] == "S") for c in text)
 
 
 def _normalize(text: str) -> str:

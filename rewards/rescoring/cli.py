@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from ..async_scorer import AsyncScorer
+from ..config import read_settings
 from ..judging.health import JudgeStopped
 from ..score import Score
 from ..scorer import TIME_LIMIT, Scorer
@@ -82,7 +83,7 @@ def command(paths, output, task, data, taxonomy, config, processes, time_limit, 
     reason. It counts as failed and in no mean, and makes the exit status 1.
     """
     try:
-        settings = _read_settings(config)
+        settings = read_settings(config)
         settings |= {name: value for name, value in (("taxonomy", taxonomy), ("time_limit", time_limit)) if value}
         judge = {name: value for name, value in (("url", judge_url), ("model", judge_model)) if value}
         if judge:
@@ -93,6 +94,8 @@ def command(paths, output, task, data, taxonomy, config, processes, time_limit, 
         batches = chain.from_iterable(read_batches(file, task, asked) for file in files)
         if output and output.suffix not in SUFFIXES:
             raise ValueError(f"{output}: end its name in {' or '.join(SUFFIXES)}")
+        if output and not output.parent.is_dir():
+            raise ValueError(f"{output}: there is no folder {output.parent}; make it first")
         if wanted is not None:
             _explain(find_row(batches, wanted), settings)
         else:
@@ -193,15 +196,6 @@ def _explain(rollout: Rollout, settings: Mapping[str, Any]) -> None:
 def _console() -> Console:
     console = Console(highlight=False)
     return console if console.is_terminal else Console(width=140, highlight=False)
-
-
-def _read_settings(config: Path | None) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    settings = OmegaConf.to_container(OmegaConf.load(config), resolve=True) if config else {}
-    if not isinstance(settings, dict):
-        raise ValueError(f"{config}: write a mapping of settings")
-    return settings
 
 
 def _cell(mean: float) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rapidfuzz.distance import Levenshtein
 
 from ...schema import Taxonomy
-from ...schema.answer import answer_text
+from ...schema.answer import TAGS, answer_text
 from ...schema.ground_truth import read_true_answer
 from .. import action_localization, chain_of_thought, ocr, temporal_grounding
 from ..config import RewardConfig
@@ -104,7 +104,7 @@ def form_fault(response: str) -> str | None:
     """Why a response is not one think and then one answer; None where it is."""
     if chain_of_thought.well_formed(response):
         return None
-    for tag in ("<think>", "</think>", "<answer>", "</answer>"):
+    for tag in TAGS:
         if response.count(tag) != 1:
             return f"{tag} stands there {response.count(tag)} times, not once"
     form = re.fullmatch(r"(.*)<think>(.*)</think>(.*)<answer>(.*)</answer>(.*)", response, re.DOTALL)

@@ -16,7 +16,7 @@ from ...schema.form import Said
 from ...schema.ground_truth import TrueSegment, read_true_segments
 from ..config import RewardConfig
 from ..matching import Answer, Truth, most_segments, pair_up, read_answer, read_truth
-from ..tag_sets import set_distance
+from ..tag_sets import set_distance, tag_states
 
 
 class Loss(NamedTuple):
@@ -115,11 +115,9 @@ def _pair(
 
 
 def _tag_pair(said: Said, pair: tuple[str, str], true: tuple[str, ...], share: float, truth: Truth) -> TagPair:
-    sub = truth.taxonomy.sub_dimension(*pair)
     tags = (said,) if isinstance(said, str) else () if said is UNSET else tuple(dict.fromkeys(said))
-    found = [truth.taxonomy.tag_id(sub, tag) for tag in tags]
-    ids = (*range(-sum(id < 0 for id in found), 0), *sorted({id for id in found if id >= 0}))
-    distance = set_distance(sub, ids, tuple(sorted(map(sub.labels.index, true))))
+    states = tag_states(truth.taxonomy, pair)
+    distance = set_distance(states.sub, states.ids(tags), states.ids(true))
     return TagPair(".".join(pair), tags, true, distance, share)
 
 

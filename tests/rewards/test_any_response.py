@@ -70,6 +70,12 @@ def test_a_family_may_stand_for_a_task():
         assert score(family, response, truth).value == 1.0
 
 
+@pytest.mark.parametrize("response", [None, 5, b"[]", ["[]"], [{"role": "assistant", "content": "[]"}]])
+def test_a_response_that_is_no_text_is_the_callers_mistake(response):
+    with pytest.raises(TypeError, match="is no text"):
+        score("shot_framing", response, "[]")
+
+
 def test_the_callers_own_mistakes_are_raised():
     with pytest.raises(TaskError, match="did you mean 'camera_movement'"):
         score("camera_movment", "", "[]")

@@ -3,6 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 from sv6d.rewards import RewardConfig, RewardConfigError, score
+from sv6d.rewards.config import read_settings
 
 
 def test_the_defaults_are_table_4():
@@ -37,9 +38,11 @@ def test_omegaconf_interpolations_are_resolved():
         ({"alpha": True}, "alpha = True"),
         ({"alpha": float("nan")}, "alpha = nan"),
         ({"beta": -1}, "beta = -1"),
+        ({"beta": float("inf")}, "beta = inf"),
         ({"overlap_gate": 1}, "use true or false"),
         ({"dimension_weights": {"editing": 0}}, "dimension_weights.editing = 0 is wrong; use a number above 0"),
         ({"dimension_weights": [1]}, "dimension_weights"),
+        ({"dimension_weights": {"editing": 1e308}}, "dimension_weights.editing = 1e+308 is wrong"),  # two overflow
         ({"grounding": {"iou": 0.9}}, "they must sum to 1"),
         ({"lambdas": {"prof": 2.0, "comp": -0.5, "form": -0.5}}, "lambdas.prof = 2.0"),
         ({"grounding": 3}, "write a mapping"),
@@ -57,3 +60,19 @@ def test_a_weight_for_an_unknown_dimension_is_refused_by_name():
         RewardConfigError, match=r"dimension_weights\.editting: no such dimension; did you mean 'editing'"
     ):
         score("shot_framing", "[]", "[]", config={"dimension_weights": {"editting": 2}})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [1\n", "cannot be read as YAML"), ("alpha: ${nope}\n", "'nope' not found"), ("- 1\n", "write a mapping")],
+)
+def test_a_settings_file_that_cannot_be_read_is_named(tmp_path, text, said):
+    path = tmp_path / "rewards.yaml"
+    path.write_text(text)
+    with pytest.raises(RewardConfigError) as error:
+        read_settings(path)
+    assert str(path) in str(error.value) and said in str(error.value)
+
+
+def test_without_a_settings_file_there_are_no_settings():
+    assert read_settings(None) == {}

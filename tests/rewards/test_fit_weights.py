@@ -168,6 +168,7 @@ def test_bad_lines_are_listed_with_their_reason(tmp_path):
         json.dumps(good[0] | {"preferred": "first"}): "preferred is 'first'",
         json.dumps(good[0] | {"prediction_b": good[0]["prediction_a"]}): "are the same",
         json.dumps(good[0] | {"ground_truth": 3}): "ground_truth is 3",
+        '{"ground_truth": "[]", "prediction": "[]", "score": 1' + "0" * 400 + "}": "give a number, in size at most",
         json.dumps(good[0] | {"ground_truth": '{"segments": []}'}): "holds no segment",
         json.dumps(good[0] | {"ground_truth": one.replace("close-up", "closeup")}): "is no canonical tag",
     }
@@ -176,7 +177,7 @@ def test_bad_lines_are_listed_with_their_reason(tmp_path):
     assert done.exit_code == 0, done.output
     for number, reason in enumerate(bad.values(), 7):
         assert any(f"line {number}: " in line and reason in line for line in done.stderr.splitlines()), reason
-    assert "7 lines left out" in done.stderr
+    assert "8 lines left out" in done.stderr
 
 
 def test_votes_on_one_pair_are_pooled(tmp_path):
@@ -240,6 +241,8 @@ def test_without_a_gain_nothing_is_written_unless_asked(tmp_path):
     path, out = write(tmp_path / "v.jsonl", people("preference", 40, even, noise=0.3)), tmp_path / "weights.yaml"
     done = CliRunner().invoke(main, ["fit-weights", str(path), "-o", str(out)])
     assert done.exit_code == 0 and "No gain" in done.stdout and not out.exists()
+    nowhere = CliRunner().invoke(main, ["fit-weights", str(path), "-o", str(tmp_path / "new" / "weights.yaml")])
+    assert "there is no folder" in nowhere.output
     CliRunner().invoke(main, ["fit-weights", str(path), "-o", str(out), "--anyway"])
     assert RewardConfig.read(OmegaConf.load(out)).dimension_weights
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from judge_server import drips, grades, half_a_body, hangs_up, never, not_json, says, serve, status
-from sv6d.rewards import score
+from sv6d.rewards import RewardConfigError, score
 from sv6d.rewards.chain_of_thought import is_masked
 from sv6d.rewards.judging import endpoint
 from sv6d.rewards.judging.config import JudgeConfig
@@ -183,6 +183,11 @@ def test_nobody_listens(judging):
         pass  # closed again: its port refuses connections
     judge = judging(server, attempts=2, fallback="zero")
     assert judge.verdict("B", "B") == (0.0, True)
+
+
+def test_a_judge_without_an_address_is_refused_at_once():
+    with pytest.raises(RewardConfigError, match=r"judge\.url is missing"):
+        EndpointJudge(JudgeConfig(model="m"))
 
 
 def test_retry_after_is_waited_for_where_it_fits(judging, monkeypatch):

@@ -136,6 +136,7 @@ def test_other_kinds_of_files_are_refused(tmp_path):
     (tmp_path / "rows.parquet").write_text("no parquet")
     assert "row 0: cannot be read as parquet" in run(tmp_path / "rows.parquet").output
     assert "end its name in" in run(jsonl(tmp_path, HALF), "-o", tmp_path / "out.csv").output
+    assert "there is no folder" in run(jsonl(tmp_path, HALF), "-o", tmp_path / "new" / "out.jsonl").output
 
 
 @pytest.fixture

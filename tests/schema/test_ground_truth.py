@@ -49,9 +49,20 @@ def test_each_fault_is_named(ground_truth, field, mend):
     assert field in str(error.value) and mend in str(error.value), str(error.value)
 
 
-def test_a_reasoning_example_needs_an_answer():
+@pytest.mark.parametrize("blank", ["  ", "...", "+", "$ $", "\u200b"])
+def test_a_reasoning_example_needs_an_answer_that_can_be_right(blank):
+    """Answers of nothing but punctuation earn nothing, so such a truth would call every response wrong."""
     with pytest.raises(GroundTruthError, match="final answer"):
-        validate_ground_truth("visual_reasoning", "  ")
+        validate_ground_truth("visual_reasoning", blank)
+
+
+@pytest.mark.parametrize("task", ["ocr_regular", "visual_reasoning"])
+@pytest.mark.parametrize("tag", ["<think>", "</think>", "<answer>", "</answer>"])
+def test_a_true_text_with_a_tag_is_refused(task, tag):
+    """No response could say it: its answer would be cut at the tag."""
+    with pytest.raises(GroundTruthError, match=tag):
+        validate_ground_truth(task, f"press {tag} now")
+    validate_ground_truth(task, "1 < 2 <b>think</b>")
 
 
 def test_an_unknown_task_is_named():
