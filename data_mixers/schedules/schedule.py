@@ -23,7 +23,7 @@ class Schedule(Cycle):
     Args:
         weights: positive weight by task, of any scale. A float is the decimal that it prints as: 0.1 is one tenth.
         mode: *prefix* keeps Tijdeman's bound on the error of every prefix, 1 - 1/(2n-2), and so twice that on any window.
-            *window* searches for the smallest worst error of any window, in a third of a second; its prefixes may err more.
+            *window* searches for the smallest worst error of any window, in half a second; its prefixes may err more.
         max_period: longest period to build. Weights that need a longer one are rounded to `max_period`-ths of the
             total, and `rounding_error` says by how much the worst share moved.
 
