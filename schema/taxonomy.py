@@ -214,10 +214,16 @@ class Taxonomy:
         labels = tuple(label.name for label in spec.labels)
         ids: dict[str, int] = {}
         for i, label in enumerate(labels):
-            if ids.setdefault(self.normalize(label), i) != i:
+            normal = self.normalize(label)
+            if not normal.strip() or max(len(label), len(normal)) > MAX_TAG_LENGTH:
+                raise TaxonomyError(
+                    f"{self.path}: dimensions.{dimension}.sub_dimensions.{name}.labels[{i}].name: {label[:80]!r} is blank "
+                    f"or longer than {MAX_TAG_LENGTH} characters after normalisation; no answer could say it"
+                )
+            if ids.setdefault(normal, i) != i:
                 raise TaxonomyError(
                     f"{self.path}: dimensions.{dimension}.sub_dimensions.{name}.labels[{i}].name: {label!r} equals "
-                    f"{labels[ids[self.normalize(label)]]!r} after normalisation; rename one of the two"
+                    f"{labels[ids[normal]]!r} after normalisation; rename one of the two"
                 )
         steps = _rank_steps(spec) if spec.metric == "ordinal" else _graph_steps(labels, spec.edges)
         return SubDimension(

@@ -23,8 +23,8 @@ MAX_LENGTH = 512
 def rule_judge(answer: str, truth: str) -> float:
     """1 when the answer says the same as the truth, else 0.
 
-    A blank or punctuation-only answer is 0. With a single letter as the truth, `B`, `(B)`, `B.` and `B) a red car`
-    all choose B. Numbers are compared by value: `1,200`, `1200.0` and `1200` agree, so do `3/4` and `0.75`, `50%` and
+    A blank or punctuation-only answer is 0. With a single letter as the truth, `B`, `(B)`, `B.`, `B) a red car` and
+    `B、红车` all choose B. Numbers are compared by value: `1,200`, `1200.0` and `1200` agree, so do `3/4` and `0.75`, `50%` and
     `50 %`. Where `math-verify` is installed, so do `\\frac{1}{2}` and `0.5`, `x^2+2x+1` and `(x+1)^2`.
     """
     decided = quick_verdict(answer, truth)
@@ -47,8 +47,8 @@ def quick_verdict(answer: str, truth: str) -> float | None:
     if said == meant:
         return 1.0
     if len(meant) == 1 and meant.isalpha():
-        choice = _CHOICE.match(answer.strip())
-        return float(bool(choice) and choice[1].lower() == meant)
+        choice = _CHOICE.match(said)
+        return float(bool(choice) and choice[1] == meant)
     true_number, said_number = _number(meant), _number(said)
     if true_number is not None and said_number is not None:
         return float(true_number == said_number)
@@ -58,8 +58,8 @@ def quick_verdict(answer: str, truth: str) -> float | None:
 def _normalize(text: str) -> str:
     """Compatibility form, lower case, single spaces, no punctuation around (but the brackets of an interval or tuple)."""
     text = " ".join(unicodedata.normalize("NFKC", text).lower().split())
-    text = _BOXED.sub(r"\1", text).strip(".,;:!?\"'`*$ ")
-    return text if _INTERVAL.fullmatch(text) else text.strip(".,;:!?\"'`()[]{}<>*$ ")
+    text = _BOXED.sub(r"\1", text).strip(_OUTER)
+    return text if _INTERVAL.fullmatch(text) else text.strip(_OUTER + _BRACKETS)
 
 
 def _number(text: str) -> tuple[Fraction, bool] | None:
@@ -75,7 +75,9 @@ def _number(text: str) -> tuple[Fraction, bool] | None:
     return value, bool(found[3])
 
 
-_CHOICE = re.compile(r"[(\[]?([A-Za-z])(?:[)\].:]|$)")
+_OUTER = ".,;:!?\"'`*$ 。、“”‘’"  # what NFKC leaves of other punctuation
+_BRACKETS = "()[]{}<>「」『』《》【】"
+_CHOICE = re.compile(r"([a-z])[)\].:、。】]")
 _INTERVAL = re.compile(r"[(\[{][^,]*\d[^,]*(?:,[^,]*)+[)\]}]")
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,50})(?:\.\d{1,50})?)(?:/(\d{1,50}))?\s?(%)?", re.ASCII)

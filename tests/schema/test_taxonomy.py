@@ -155,6 +155,16 @@ BROKEN = {
         "size.labels[3].name",
         "after normalisation",
     ),
+    "blank label": (
+        lambda t: sub("size")(t)["labels"].append({"name": " ", "rank": 3}),
+        "size.labels[3].name",
+        "no answer could say it",
+    ),
+    "label longer than any tag": (
+        lambda t: sub("size")(t)["labels"].append({"name": "far " * 65, "rank": 3}),
+        "size.labels[3].name",
+        "longer than 256",
+    ),
     "missing rank": (lambda t: sub("size")(t)["labels"][1].pop("rank"), "size.labels[1]", "no rank"),
     "rank twice": (lambda t: sub("size")(t)["labels"][1].update(rank=0), "size.labels[1].rank", "0 to 2"),
     "edge to nowhere": (lambda t: sub("move")(t)["edges"].append(["pan", "rol"]), "move.edges[2]", "'roll'"),
