@@ -137,7 +137,7 @@ def _show_plan(plan: Plan, step: int, console: Console) -> None:
         table.add_column(f"from {segment.start:,}{ramp}", justify="right")
     for i, task in enumerate(plan.tasks):
         shares = (segment.weights.get(task, 0) / sum(segment.weights.values()) for segment in plan.segments)
-        table.add_row(_mark(i), task, *(f"{share:.4f}" for share in shares))
+        table.add_row(_mark(i), str(task), *(f"{share:.4f}" for share in shares))
     certificate = plan.certificate
     first_change = plan.segments[min(1, len(plan.segments) - 1)].start // step * step
     lines = {
@@ -158,7 +158,7 @@ def _tasks(schedule: Schedule, step: int) -> Table:
     for i, task in enumerate(schedule.tasks):
         count = int(schedule.counts[i])
         cells = (f"{count / schedule.period:.4f}", f"{count:,}", str(first[i]), f"{_longest_gap(schedule, i):,}")
-        table.add_row(_mark(i), task, *cells)
+        table.add_row(_mark(i), str(task), *cells)
     return table
 
 
@@ -197,7 +197,7 @@ def _comparison(schedule: Schedule, certificate: Certificate) -> Table:
         table.add_column(heading, justify="right")
     for name, order in _peers(counts):
         prefix, window = sequence_errors(order, counts)
-        table.add_row(name, *_cells(prefix, length_error(order, counts, step), window))
+        table.add_row(name, *_cells(prefix, length_error(order, counts, step) if step <= COMPARED else None, window))
     ours = certificate.prefix_error, certificate.step_error, certificate.window_error
     table.add_row(Text(f"this schedule ({schedule.mode})", "bold"), *_cells(*ours))
     return table
@@ -209,8 +209,8 @@ def _peers(counts: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield "smooth round robin (nginx)", np.resize(round_robin(counts), COMPARED)
 
 
-def _cells(*errors: Fraction) -> list[str]:
-    return [f"{float(error):.4f}" for error in errors]
+def _cells(*errors: Fraction | None) -> list[str]:
+    return ["-" if error is None else f"{float(error):.4f}" for error in errors]
 
 
 def _strip(sequence: Schedule | Plan, step: int, start: int = 0) -> Text:

@@ -1,6 +1,6 @@
 """Rows of several sources by position, without torch or verl: a mixture that one can index."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +50,10 @@ class MixedRows:
 
     def __len__(self) -> int:
         return self.length
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """The rows of the run; by index there are more, where the sources repeat."""
+        return map(self.__getitem__, range(self.length))
 
     def __getitem__(self, position: int) -> tuple[str, Any]:
         """The task at a position and its row."""

@@ -252,16 +252,19 @@ def permutation(key: str, size: int) -> np.ndarray:
 
 
 def _packed_sizes(sizes: Mapping[str, int]) -> list[int] | str:
-    """The sizes themselves where they are few; else a hash of all, and two bytes of each to tell which differ."""
+    """The sizes themselves where they are few; else a hash of all, and of up to 64 two bytes each to tell which differ."""
     plain = list(sizes.values())
     if len(json.dumps(plain)) <= 160:
         return plain
-    return base64.b64encode(_hash(plain, 8) + b"".join(_hash(size, 2) for size in plain)).decode()
+    each = b"".join(_hash(size, 2) for size in plain) if len(plain) <= 64 else b""
+    return base64.b64encode(_hash(plain, 8) + each).decode()
 
 
 def _changed_sizes(saved: list[int] | str, sizes: Mapping[str, int]) -> str:
     if isinstance(saved, str):
         old = base64.b64decode(saved)[8:]
+        if not old:
+            return f"some of {len(sizes)}"
         pairs = ((old[2 * i : 2 * i + 2], _hash(size, 2), task, size) for i, (task, size) in enumerate(sizes.items()))
         changed = [f"{task} now {size}" for before, now, task, size in pairs if before != now]
     else:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .schedules.plan import Plan, Segment
+from .schedules.weights import WeightError
 
 Weights = Mapping[str, int | float] | Iterable[Segment | Mapping[str, Any]]
 """Shares by task, or the segments of a plan (each a `Segment`, or a mapping with its fields)."""
@@ -16,9 +17,20 @@ def read_segments(sizes: Mapping[str, int], weights: Weights | None) -> list[Seg
         weights = dict.fromkeys(sizes, 1) if weights is None else weights
         _check_tasks(sizes, weights)
         return [Segment(0, {task: weights[task] for task in sizes})]
-    segments = [part if isinstance(part, Segment) else Segment(**part) for part in weights]
+    segments = [_segment(part) for part in weights]
     _check_tasks(sizes, {task: 1 for part in segments for task in part.weights})
     return [weighing(sizes, part) for part in segments]
+
+
+def _segment(part: Segment | Mapping[str, Any]) -> Segment:
+    if isinstance(part, Segment):
+        return part
+    try:
+        return Segment(**part)
+    except TypeError:
+        raise WeightError(
+            f"{part!r} is no segment; write {{start: position, weights: {{task: number}}, ramp: draws}} (ramp may be left out)"
+        ) from None
 
 
 def weighing(tasks: Iterable[str], segment: Segment) -> Segment:

@@ -20,9 +20,14 @@ class PositionLoader(DataLoader):
         batch_size: prompts a batch; whole batches only.
         num_workers: processes that prepare batches ahead.
         collate_fn: makes a batch of items.
+
+    Raises:
+        ValueError: a batch is larger than the dataset, or empty.
     """
 
     def __init__(self, dataset, batch_size: int, num_workers: int = 0, collate_fn: Callable | None = None):
+        if not 1 <= batch_size <= len(dataset):
+            raise ValueError(f"a batch of {batch_size} prompts out of {len(dataset)}; give 1 to the prompts of the run")
         self.position = 0
         self.step = batch_size
         super().__init__(dataset, batch_sampler=_Onwards(self), num_workers=num_workers, collate_fn=collate_fn)

@@ -30,7 +30,7 @@ class MixtureSampler(Sampler[int]):
         passes: how often each batch comes in a row (TRL: num_iterations x steps_per_generation).
 
     Raises:
-        ValueError: the mixture ends before `length`, or a batch does not divide over the ranks.
+        ValueError: the mixture ends before `length`, a batch does not divide over the ranks, or a number is below 1.
     """
 
     def __init__(
@@ -47,10 +47,13 @@ class MixtureSampler(Sampler[int]):
         repeats: int = 1,
         passes: int = 1,
     ):
+        for name, value in (("batch_size", batch_size), ("repeats", repeats), ("passes", passes)):
+            if value < 1:
+                raise ValueError(f"{name}={value}; it is 1 or more")
         names, of_row, sizes = np.unique(np.asarray(tasks), return_inverse=True, return_counts=True)
         self.mixture = Mixture(dict(zip(names.tolist(), sizes.tolist(), strict=True)), weights, seed, exhausted)
         self.length = length // batch_size * batch_size
-        if not self.length:
+        if self.length < 1:
             raise ValueError(
                 f"length={length} holds no batch of {batch_size} prompts; give the prompts of the whole run"
             )
@@ -70,6 +73,11 @@ class MixtureSampler(Sampler[int]):
     def _share(self) -> int:
         """Samples of a batch that this rank draws."""
         return len(self.shard) * self.repeats * self.passes
+
+    @property
+    def _plain(self) -> bool:
+        """Whether each sample drawn is the next position of the stream."""
+        return self.world == self.repeats == self.passes == 1
 
     def __iter__(self) -> Iterator[int]:
         end = (self.position // self.length + 1) * self.length
@@ -97,9 +105,8 @@ class MixtureSampler(Sampler[int]):
 
         It counts indices that were drawn: workers of a plain DataLoader draw ahead, so save `state_after(step)` with it.
         """
-        whole = self.world == self.repeats == self.passes == 1
-        position = self.position + (self.taken if whole else 0)
-        return {**self.mixture.state(position), "taken": 0 if whole else self.taken, "share": self._share}
+        position = self.position + (self.taken if self._plain else 0)
+        return {**self.mixture.state(position), "taken": 0 if self._plain else self.taken, "share": self._share}
 
     def state_after(self, steps: int) -> dict[str, Any]:
         """The state of a run that has trained on so many batches since position 0."""
@@ -119,3 +126,6 @@ class MixtureSampler(Sampler[int]):
                 f"{self._share}; save between two steps, or resume with the ranks, batch size and repeats of before"
             )
         self.position, self.taken = position, int(state["taken"])
+        if self._plain:  # batches stay where they were, so that the pass ends where it would have
+            self.taken = position % self.batch_size
+            self.position -= self.taken

@@ -66,6 +66,8 @@ class Cycle:
 
     def place_of(self, task: int, number: int) -> int | None:
         """The position of a task's draw `number` (0 is its first); None if the task is never drawn."""
+        if number < 0:
+            raise ValueError(f"draw number {number}: a task's draws are counted from 0")
         count = int(self.counts[task])
         if count == 0:
             return None

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from fractions import Fraction
 from functools import cached_property
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,7 +89,7 @@ class Plan:
         rounding_error: largest |share - share asked for| in any segment, exact; 0 when the weights are met.
 
     Raises:
-        WeightError: weights that no schedule can follow, or segments that overlap.
+        WeightError: weights that no schedule can follow, or segments that overlap or do not begin at a whole position.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Plan:
         mode: Mode = "prefix",
         max_period: int = MAX_PERIOD,
     ):
-        segments = [Segment(0, segments)] if isinstance(segments, Mapping) else [Segment(*s) for s in segments]
+        segments = [Segment(0, segments)] if isinstance(segments, Mapping) else [_checked(*s) for s in segments]
         self._begin(dict.fromkeys(task for segment in segments for task in segment.weights), mode, max_period)
         steps = [self._step(segment) for segment in segments]
         if not segments or (segments[0].start, segments[0].ramp) != (0, 0):
@@ -167,7 +168,7 @@ class Plan:
         since = self._since(position)
         now = [Step(0, self._counts(since))] if ramp else []
         plan = self._copy()
-        plan._append(position, [*now, plan._step(Segment(0, weights, ramp))])
+        plan._append(position, [*now, plan._step(_checked(0, weights, ramp))])
         return plan
 
     def leave(self, position: int, task: str) -> "Plan":
@@ -348,12 +349,21 @@ class Plan:
         return self._starts[index], self._pieces[index]
 
 
+def _checked(start: Any, weights: Any, ramp: Any = 0) -> Segment:
+    for name, value in (("start", start), ("ramp", ramp)):
+        if not isinstance(value, Integral) or value < 0:
+            raise WeightError(f"the {name} of a segment is {value!r}; it is a whole number of draws, 0 or more")
+    if not isinstance(weights, Mapping):
+        raise WeightError(f"the weights of the segment at {start:,} are {weights!r}; give each task its weight")
+    return Segment(int(start), weights, int(ramp))
+
+
 def _stretches(steps: Sequence[Step]) -> list[Stretch]:
     stretches = []
     for former, step, following in zip([None, *steps], steps, [*steps[1:], None], strict=False):
         reached = step.start + step.ramp
         end = None if following is None else following.start
-        if step.ramp < 0 or (end is not None and end < reached):
+        if end is not None and end < reached:
             raise WeightError(
                 f"the segment at {step.start:,} with a ramp of {step.ramp:,} draws overlaps the next one at {end}; "
                 f"give segments in the order of their starts, each ramp ending before the next one"

@@ -64,6 +64,15 @@ def test_weights_from_a_file(tmp_path, name, text):
     assert run(str(tmp_path / name)).output == run("subject=2", "ocr_regular=1").output
 
 
+def test_tasks_may_be_named_by_numbers(tmp_path):
+    (tmp_path / "weights.yaml").write_text("1: 2\n2: 1\n")
+    assert re.search(r"1 +0\.6667", run(str(tmp_path / "weights.yaml")).output)
+
+
+def test_what_was_not_measured_is_not_called_without_error():
+    assert re.search(r"Megatron greedy +0\.\d+ +- ", run("a=1", "b=2", "--step", "50000").output)
+
+
 def test_a_list_of_segments_is_a_plan(tmp_path):
     segments = [{"start": 0, "weights": {"a": 1, "b": 1}}, {"start": 390, "weights": {"a": 3, "b": 1}, "ramp": 390}]
     (tmp_path / "plan.json").write_text(json.dumps(segments))
@@ -103,6 +112,11 @@ def test_weights_that_make_no_schedule_are_refused(arguments, error):
     ("text", "error"),
     [
         ("- {begin: 0, weights: {a: 1}}", "list of segments {start, weights, ramp}"),
+        (
+            "- {start: 0, weights: {a: 1}}\n- {start: 1e4, weights: {a: 2}}",
+            "start of a segment is '1e4'; it is a whole",
+        ),
+        ("- {start: 0, weights: [1, 2]}", "weights of the segment at 0 are [1, 2]"),
         ("just words", "list of segments {start, weights, ramp}"),
         ("a: [1", "flow sequence"),
         ("- {start: 0, weights: {a: 1}}\n- {start: 10, weights: {a: 0}}", "no task has a weight"),

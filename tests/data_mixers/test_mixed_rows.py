@@ -50,3 +50,14 @@ def test_a_loader_resumes_it(sources, workers):
     again = loader(2)
     again.load_state_dict(first.state_dict())
     assert seen + [row for batch in again for row in batch] == whole
+
+
+def test_a_loop_over_it_ends_with_the_run(sources):
+    rows = MixedRows(sources, 9)
+    assert list(rows) == [rows[position] for position in range(9)]
+
+
+@pytest.mark.parametrize("batch_size", [0, 10])
+def test_a_batch_that_the_run_does_not_hold_is_refused(sources, batch_size):
+    with pytest.raises(ValueError, match=f"a batch of {batch_size} prompts out of 9"):
+        PositionLoader(MixedRows(sources, 9), batch_size)

@@ -361,6 +361,20 @@ def test_of_many_sources_those_that_differ_are_named():
         Mixture({**sizes, "task7": 12}).resume(Mixture(sizes).state(3))
 
 
+def test_of_very_many_sources_it_is_only_told_that_some_differ():
+    sizes = {f"task{i}": 10**6 + i for i in range(300)}
+    state = Mixture(sizes).state(3)
+    assert len(json.dumps(state)) < 1_024
+    with pytest.raises(MixtureMismatch, match=r"sizes \(some of 300\)"):
+        Mixture({**sizes, "task7": 12}).resume(state)
+
+
+@pytest.mark.parametrize("segments", [[{"start": 0, "weigths": {"a": 1}}], [1, 2], "ab"])
+def test_settings_that_are_no_segments_are_refused_with_their_form(segments):
+    with pytest.raises(ValueError, match=r"is no segment; write \{start: position, weights: \{task: number\}"):
+        Mixture({"a": 1}, segments)
+
+
 def test_a_task_without_rows_is_refused():
     with pytest.raises(ValueError, match="'b' has 0 rows"):
         Mixture({"a": 1, "b": 0})

@@ -227,6 +227,10 @@ def test_more_changes_than_fit_are_refused_with_the_mend():
         ([Segment(0, {"a": 1}), Segment(50, {"a": 1, "b": 1}), Segment(40, {"a": 1})], "at 50 .*overlaps"),
         ([Segment(0, {"a": 1}), Segment(5, {"a": -1})], "'a' is -1"),
         ([Segment(0, {"a": 1}), Segment(5, {"a": 0})], "no task has a weight"),
+        ([Segment(0, {"a": 1}), Segment("1e4", {"a": 1})], "the start of a segment is '1e4'; it is a whole number"),
+        ([Segment(0, {"a": 1}), Segment(10.0, {"a": 1})], "the start of a segment is 10.0"),
+        ([Segment(0, {"a": 1}), Segment(10, {"a": 1}, -5)], "the ramp of a segment is -5"),
+        ([Segment(0, ["a"])], r"the weights of the segment at 0 are \['a'\]; give each task its weight"),
     ],
 )
 def test_segments_that_make_no_plan_are_refused(segments, error):

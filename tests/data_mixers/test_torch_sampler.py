@@ -171,6 +171,21 @@ def test_a_state_within_a_batch_of_one_rank_is_a_position():
     assert drawn + list(again) == rows(24)
 
 
+@pytest.mark.parametrize("drawn", [1, 4, 7, 23])
+def test_a_pass_that_is_gone_on_with_ends_where_it_would_have(drawn):
+    first, again = sampler(), sampler()
+    before = list(islice(first, drawn))
+    again.load_state_dict(first.state_dict())
+    assert [*before, *again] == rows(24)
+    assert list(again) == rows(48, start=24)
+
+
+@pytest.mark.parametrize("option", ["batch_size", "repeats", "passes"])
+def test_numbers_below_one_are_refused(option):
+    with pytest.raises(ValueError, match=f"{option}=0; it is 1 or more"):
+        sampler(**{option: 0})
+
+
 def test_the_state_of_another_mixture_is_refused():
     with pytest.raises(MixtureMismatch, match=r"seed \(saved 5, now 6\)"):
         sampler(seed=6).load_state_dict(sampler().state_dict())
