@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
+from math import ceil
 from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
@@ -98,8 +99,11 @@ class Quota:
         beyond the usual, lest one that hands in nothing take up the window of the others; less once it is repaid."""
         behind = {task for task, debt in self.debt.items() if debt > 0}
         held = sum(self.debt[task] for task in behind)
-        held += sum(task in behind for task in self.stream[len(self.stream) - self.stretch :])
-        number = max(1, size + held - self.stretch)
+        share = sum(task in behind for task in self.stream) / max(len(self.stream), 1)
+        usual = size - self.stretch
+        number = max(
+            1, usual + ceil(held / max(1 - share, 0.1))
+        )  # as large a share of what is sent out beyond is theirs
         self.stretch += number - size
         return number
 

@@ -193,6 +193,21 @@ def test_a_task_that_never_hands_in_anything_does_not_stop_the_others():
     assert run.next_batch(12) == 12 and run.stretch == 0 and len(run.stream) == 12
 
 
+def test_a_family_that_hangs_does_not_stop_the_others():
+    """6 of 13 tasks hang, a batch ahead: of what is sent out in their place 6 of 13 hang as well."""
+    run, names = Quota(Patience(0, 0)), count()
+
+    def dispatch(number):
+        run.dispatch({f"g{i}": f"task{i % 13}" for _, i in zip(range(number), names, strict=False)})
+
+    dispatch(390)
+    for _ in range(20):
+        dispatch(run.next_batch(390))
+        chosen = run.choose({group for group, task in run.groups.items() if int(task[4:]) >= 6}, 390, 0)
+        run.train(chosen)
+    assert run.debt["task0"] == 20 * 30
+
+
 # Losses
 
 
