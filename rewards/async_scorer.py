@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from . import chain_of_thought, limits
-from .config import RewardConfigError, plain
+from .config import RewardConfigError, settings_dict
 from .families import find_family
 from .judging.config import JudgeConfig
 from .judging.endpoint import EndpointJudge
@@ -40,10 +40,10 @@ class AsyncScorer:
         served_model: str | None = None,
         outlive_judge: bool = False,
     ):
-        settings = dict(plain(settings) or {})
+        settings = settings_dict(settings)
         judge = settings.pop("judge", None)
         self.time_limit = _read_time_limit(settings.pop("time_limit", TIME_LIMIT))
-        self._scorer = Scorer(settings)
+        self._scorer = Scorer(settings, beside=("judge", "time_limit"))
         self.config = self._scorer.config
         self._elsewhere = partial(score, taxonomy=self._scorer.taxonomy.path, config=self.config)
         self.judge: EndpointJudge | None = None

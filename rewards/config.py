@@ -100,15 +100,18 @@ class RewardConfig:
                 )
 
     @staticmethod
-    def read(value: "RewardConfig | Mapping[str, Any] | None") -> "RewardConfig":
+    def read(value: "RewardConfig | Mapping[str, Any] | None", beside: Collection[str] = ()) -> "RewardConfig":
         """A config from a mapping (plain or OmegaConf), itself, or None for the defaults.
+
+        Args:
+            beside: names of settings that may stand beside these where the mapping comes from: for the hint at a typo.
 
         Raises:
             RewardConfigError: names the setting, its value and the mend; an unknown one with near names.
         """
         if isinstance(value, RewardConfig):
             return value
-        return _DEFAULTS if value is None else _read(RewardConfig, plain(value), "")
+        return _DEFAULTS if value is None else _read(RewardConfig, plain(value), "", beside)
 
 
 def plain(value: Any) -> Any:
@@ -116,6 +119,14 @@ def plain(value: Any) -> Any:
     from omegaconf import DictConfig, OmegaConf
 
     return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig) else value
+
+
+def settings_dict(value: Any) -> dict[str, Any]:
+    """A mapping of settings (plain, OmegaConf or None) as a dict of one's own. Raises RewardConfigError for anything else."""
+    value = {} if value is None else plain(value)
+    if not isinstance(value, Mapping):
+        _fail("reward config", value, "write a mapping of settings")
+    return dict(value)
 
 
 def read_settings(path: Path | None) -> dict[str, Any]:
@@ -142,7 +153,7 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _read(kind: type, value: Any, place: str) -> Any:
+def _read(kind: type, value: Any, place: str, beside: Collection[str] = ()) -> Any:
     if not isinstance(value, Mapping):
         _fail(place or "reward config", value, "write a mapping of settings")
     known = {f.name: f for f in fields(kind)}
@@ -151,7 +162,9 @@ def _read(kind: type, value: Any, place: str) -> Any:
     for key, entry in value.items():
         where = f"{place}{key}"
         if key not in known:
-            raise RewardConfigError(f"reward config: unknown setting {where!r}; {near_names(str(key), known)}")
+            raise RewardConfigError(
+                f"reward config: unknown setting {where!r}; {near_names(str(key), (*known, *beside))}"
+            )
         if is_dataclass(hints[key]):
             entry = _read(hints[key], entry, f"{where}.")
         elif key == "dimension_weights":

@@ -79,6 +79,8 @@ def find_taxonomy(name: str | Path | None) -> Taxonomy:
     """
     if name is None:
         return Taxonomy.load()
+    if not isinstance(name, str | Path):
+        raise TaxonomyError(f"taxonomy {name!r:.80} is wrong; give the path of a file, or the name of a plug-in")
     plugged = plug_ins(TAXONOMY_GROUP)
     if str(name) in plugged:
         return Taxonomy.load(_load(plugged[str(name)], str | Path, "the path of a YAML file, as text or pathlib.Path"))

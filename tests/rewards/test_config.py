@@ -3,7 +3,9 @@
 import pytest
 from omegaconf import OmegaConf
 from sv6d.rewards import RewardConfig, RewardConfigError, score
+from sv6d.rewards.async_scorer import AsyncScorer
 from sv6d.rewards.config import read_settings
+from sv6d.schema import TaxonomyError
 
 
 def test_the_defaults_are_table_4():
@@ -76,3 +78,20 @@ def test_a_settings_file_that_cannot_be_read_is_named(tmp_path, text, said):
 
 def test_without_a_settings_file_there_are_no_settings():
     assert read_settings(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"time_limt": 5}, "did you mean 'time_limit'"),
+        ({"taxonmy": "mine.yaml"}, "did you mean 'taxonomy'"),
+        ({"juge": {}}, "did you mean 'judge'"),
+        ({"taxonomy": 5}, "taxonomy 5 is wrong"),
+        ({"time_limit": 0}, "time_limit = 0 is wrong"),
+        (5, "write a mapping"),
+        ("alpha", "write a mapping"),
+    ],
+)
+def test_a_wrong_setting_beside_those_of_the_config_is_refused(settings, said):
+    with pytest.raises((RewardConfigError, TaxonomyError), match=said):
+        AsyncScorer(settings)
