@@ -39,13 +39,14 @@ def weighing(tasks: Iterable[str], segment: Segment) -> Segment:
 
 
 def ahead(plan: Plan, position: int) -> list[Segment]:
-    """What a plan follows from a position on: the segment in force, then the later ones; weights in lowest terms."""
+    """What a plan follows from a position on: the segment in force, with what is left of its ramp, then the later ones; weights in
+    lowest terms."""
     kept: list[Segment] = []
     for segment in plan.segments:  # a change drops what was planned after it
         kept = [*(other for other in kept if other.start < segment.start), segment]
     first = max(i for i, segment in enumerate(kept) if segment.start <= position)
-    if kept[first].start + kept[first].ramp <= position:
-        kept[first] = kept[first]._replace(start=position, ramp=0)
+    left = max(kept[first].start + kept[first].ramp - position, 0)
+    kept[first] = kept[first]._replace(start=position, ramp=left)
     return [segment._replace(weights=_lowest(segment.weights)) for segment in kept[first:]]
 
 

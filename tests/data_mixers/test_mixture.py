@@ -350,6 +350,16 @@ def test_the_state_of_another_mixture_is_refused_with_what_differs(other, differ
         other.resume(saved)
 
 
+@pytest.mark.parametrize("position", [36, 40, 49, 50, 90])
+def test_weights_carried_within_a_ramp_are_gone_on_with_unasked(position):
+    sizes, equal = {"a": 7, "b": 11}, Segment(0, {"a": 1, "b": 1})
+    saved = Mixture(sizes, [equal, Segment(30, {"a": 1, "b": 4}, 20)]).state(35)
+    now = [equal, Segment(30, {"a": 9, "b": 4}, 20)]
+    carried, _ = Mixture(sizes, now).resume(saved, "carry")
+    again, start = Mixture(sizes, now).resume(json.loads(json.dumps(carried.state(position))))
+    assert (again.fingerprint, start) == (carried.fingerprint, position)
+
+
 def test_what_is_no_state_is_told():
     with pytest.raises(MixtureMismatch, match=r"no state of a mixture, it holds _num_yielded.*trainer that saved it"):
         Mixture({"a": 3}).resume({"_num_yielded": 3})
