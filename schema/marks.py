@@ -1,8 +1,9 @@
-"""Combining marks: dropping them, and composing text (NFC) in linear time whatever the text is."""
+"""Combining marks: dropping them, and composing text (NFC, NFKC) in linear time whatever the text is."""
 
 import re
 import unicodedata
 from functools import cache
+from typing import Literal
 
 MAX_RUN = 30
 """Unicode's own bound for text that can be normalised as a stream (UAX #15, "stream-safe"): at most 30 marks in a row.
@@ -21,11 +22,11 @@ SHORT = 4096
 """Up to this many characters even quadratic time is no time."""
 
 
-def compose(text: str) -> str:
-    """`text` in NFC; a long one stays as it is when it holds more than `MAX_RUN` marks in a row, which no writing has."""
+def compose(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
+    """`text` in that form; a long one stays as it is when it holds more than `MAX_RUN` marks in a row, which no writing has."""
     if len(text) > SHORT and not text.isascii() and _long_run().search(text):
         return text
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize(form, text)
 
 
 @cache
@@ -35,6 +36,8 @@ def _marks() -> frozenset[str]:
 
 @cache
 def _long_run() -> re.Pattern[str]:
-    """More characters in a row than MAX_RUN that are marks, or (Tibetan vowel signs) that decompose into marks."""
-    tibetan = [c for c in map(chr, range(0xF00, 0x1000)) if unicodedata.combining(unicodedata.normalize("NFD", c)[0])]
-    return re.compile(f"[{''.join(sorted(_marks().union(tibetan)))}]{{{MAX_RUN + 1}}}")
+    """More characters in a row than MAX_RUN that are marks, or that decompose into marks: Tibetan vowel signs (NFC), the
+    halfwidth voicing marks of kana (NFKC)."""
+    others = [*range(0xF00, 0x1000), 0xFF9E, 0xFF9F]
+    marks = [c for c in map(chr, others) if unicodedata.combining(unicodedata.normalize("NFKD", c)[0])]
+    return re.compile(f"[{''.join(sorted(_marks().union(marks)))}]{{{MAX_RUN + 1}}}")

@@ -6,11 +6,11 @@ and so can any function of (answer, truth) -> value in [0, 1]: `score(..., judge
 """
 
 import re
-import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
 
 from ...schema.answer import says_something
+from ...schema.marks import compose
 from . import maths
 
 Judge = Callable[[str, str], float]
@@ -57,9 +57,15 @@ def quick_verdict(answer: str, truth: str) -> float | None:
 
 def _normalize(text: str) -> str:
     """Compatibility form, lower case, single spaces, no punctuation around (but the brackets of an interval or tuple)."""
-    text = " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    text = " ".join(compose(text, "NFKC").lower().split())
     text = _BOXED.sub(r"\1", text).strip(_OUTER)
-    return text if _INTERVAL.fullmatch(text) else text.strip(_OUTER + _BRACKETS)
+    return text if _is_interval(text) else text.strip(_OUTER + _BRACKETS)
+
+
+def _is_interval(text: str) -> bool:
+    """Whether brackets stand around texts with commas between them, the first with a digit in it."""
+    first, comma, _ = text[1:-1].partition(",")
+    return bool(comma) and text[0] in "([{" and text[-1] in ")]}" and any(map(str.isdecimal, first))
 
 
 def _number(text: str) -> tuple[Fraction, bool] | None:
@@ -78,6 +84,5 @@ def _number(text: str) -> tuple[Fraction, bool] | None:
 _OUTER = ".,;:!?\"'`*$ 。、“”‘’"  # what NFKC leaves of other punctuation
 _BRACKETS = "()[]{}<>「」『』《》【】"
 _CHOICE = re.compile(r"([a-z])[)\].:、。】]")
-_INTERVAL = re.compile(r"[(\[{][^,]*\d[^,]*(?:,[^,]*)+[)\]}]")
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,50})(?:\.\d{1,50})?)(?:/(\d{1,50}))?\s?(%)?", re.ASCII)

@@ -214,6 +214,19 @@ def test_as_much_as_a_long_truth_admits_is_scored_in_no_time(response):
     assert time.thread_time() - began < 0.25, "50 ms on a free core; the rest is for a crowded one"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    ["[" + "1" * 90_000, "\u0301\u0316" * 45_000, "\uff9e\u0301" * 45_000],
+    ids=["digits", "marks", "kana marks"],
+)
+def test_an_answer_as_long_as_a_long_true_one_admits_is_judged_in_no_time(answer):
+    truth = "9" * 50_000
+    score("visual_reasoning", "x", truth)
+    began = time.thread_time()
+    assert score("visual_reasoning", answer, truth).value == 0.0
+    assert time.thread_time() - began < 0.25, "50 ms on a free core; the rest is for a crowded one"
+
+
 @pytest.mark.parametrize("task", ["camera_movement", "temporal_action_localization", "ocr_regular"])
 @pytest.mark.parametrize("response", HOSTILE.values(), ids=HOSTILE)
 def test_an_empty_truth_is_no_danger(task, response):
