@@ -79,6 +79,7 @@ class Quota:
         self.stretch = 0
         self.tally = Tally()
         self._possible_since: dict[str, float] = {}
+        self._last_came: tuple[Collection[str], float] = ((), 0.0)
         self._dues: dict[int, dict[str, int]] = {}
 
     @property
@@ -105,6 +106,34 @@ class Quota:
             1, usual + ceil(held / max(1 - share, 0.1))
         )  # as large a share of what is sent out beyond is theirs
         self.stretch += number - size
+        return number
+
+    def stalled(self, finished: Collection[str], size: int, now: float) -> int:
+        """How many more prompts the stream is to send out at `now`, for a step of `size` that cannot go.
+
+        0 while groups come back; but when none came for `patience.task` seconds, those in flight hang, and without others no
+        step would ever be possible. Then as many as it lacks, given how many tasks come back at all; and so on each time.
+        """
+        came, when = self._last_came
+        if set(finished) != set(came):
+            self._last_came = tuple(finished), now
+            return 0
+        if not finished or now - when < self.patience.task:
+            return 0
+        ready, owed = Counter(self.groups[group] for group in finished), self.owed
+        missing = size - sum(min(count, owed[task]) for task, count in ready.items())
+        if missing <= 0:
+            return 0
+        share = sum(task in ready for task in self.stream) / max(len(self.stream), 1)
+        number = ceil(missing / max(share, 0.1))
+        self._last_came = came, now
+        self.stretch += number
+        logger.warning(
+            "no group came back for %.0f s and a step lacks %d: %d more prompts are sent out",
+            now - when,
+            missing,
+            number,
+        )
         return number
 
     def lose(self, groups: Collection[str]) -> list[str]:

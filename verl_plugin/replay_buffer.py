@@ -104,8 +104,9 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
     gives way to another row of its task.
     """
 
-    def __init__(self, *, refill_fn=None, **kwargs):
-        super().__init__(**kwargs)  # without verl's refill_fn, which asks for a number of prompts of whatever task
+    def __init__(self, *, refill_fn: Callable[[int], Any] | None = None, **kwargs):
+        super().__init__(**kwargs)  # without verl's refill_fn, which sends out the next prompts of whatever task
+        self._send_more = refill_fn
         self._refill = self._repeat = None
         self._failures: Counter[str] = Counter()  # in a row, by task
         self._finished: set[str] = set()  # at the last look: one that still waits for its step says nothing of today
@@ -131,7 +132,11 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
         if partition_id == "val":
             return enough
         # Asked even while verl waits for stale rollouts: the quota's patience runs meanwhile.
-        return self._choose(None, sampleable_keys, batch_size, self.clock()) is not None and enough
+        now = self.clock()
+        chosen = self._choose(None, sampleable_keys, batch_size, now)
+        if chosen is None and (more := self.quota.stalled(sampleable_keys, batch_size, now)):
+            self._send_more(more)
+        return chosen is not None and enough
 
     def _choose(self, selected, sampleable_keys, batch_size, now):
         self._refuse_strangers(sampleable_keys)

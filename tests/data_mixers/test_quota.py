@@ -208,6 +208,22 @@ def test_a_family_that_hangs_does_not_stop_the_others():
     assert run.debt["task0"] == 20 * 30
 
 
+def test_more_prompts_are_sent_out_when_nothing_comes_back_and_no_step_can_go():
+    """b and c hang; of a batch ahead a has 4 groups, and a step takes 6: of 6 more prompts 2 are of a."""
+    run = quota("abc" * 4, patience=Patience(0, 100))
+    came = {"a0", "a1", "a2", "a3"}
+    assert run.stalled(set(), 6, 500) == 0  # all are still at work
+    assert [run.stalled(came, 6, now) for now in (1000, 1099)] == [0, 0]
+    assert run.stalled(came, 6, 1100) == 6 == run.stretch
+    assert [run.stalled(came, 6, now) for now in (1101, 1199, 1200)] == [0, 0, 6]
+    run.dispatch({"a4": "a", "b4": "b", "c4": "c", "a5": "a", "b5": "b", "c5": "c"})
+    came |= {"a4", "a5"}
+    assert run.choose(came, 6, 1300) is None
+    assert run.stalled(came, 6, 1500) == 0  # a step can go, and waits no longer than for any task
+    run.train(run.choose(came, 6, 1400), 1400)
+    assert run.debt == {"a": -4, "b": 2, "c": 2}
+
+
 # Losses
 
 

@@ -260,10 +260,28 @@ def test_a_starving_task_is_skipped_after_its_time_and_repaid(run):
     assert mixture_metrics(tally, now.buffer.quota.debt)["mixture/c/realised"] == 0
 
     now.trainer._add_batch_to_generate()
-    assert set(ids(12, 19)) <= now.sent.keys() and "c:20" not in now.sent  # a batch, and two for those that are held up
+    # a batch, and three more, of which two come back, for the two that are held up
+    assert set(ids(12, 20)) <= now.sent.keys() and "a:21" not in now.sent
     now.end(*ids(2, 5, 8, 11, 12, 13, 14, 15, 16, 17))
     assert now.step() == ids(10, 11, 2, 5, 8, 9)  # c twice its share, a and b one less
     assert set(now.buffer.quota.debt.values()) == {0}
+
+
+def test_tasks_that_hang_cannot_stop_the_run(run):
+    now = run()
+    now.trainer._add_prompts_to_generate(12)
+
+    def only_a_comes_back():
+        while True:
+            now.end(*[name for name in now.sent if name.startswith("a")])
+            now.now += 50
+            yield
+
+    assert set(now.step(only_a_comes_back())) == set(
+        ids(0, 3, 6, 9, 12, 15)
+    )  # 12 and 15 were sent out when nothing came any more
+    assert now.now <= 300
+    assert now.buffer.quota.debt == {"a": -4, "b": 2, "c": 2}
 
 
 @pytest.mark.parametrize("seed", range(3))
