@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import collate_fn
 
@@ -40,6 +41,11 @@ class BalancedTrainer:
 
     def _build_replay_buffer(self):
         buffer = super()._build_replay_buffer()
+        if isinstance(buffer, Balanced) and OmegaConf.select(self.config, "algorithm.filter_groups.enable"):
+            raise ValueError(
+                "algorithm.filter_groups.enable: verl filters groups in its own replay buffer alone. Set it to False, or leave "
+                "trainer.v1.sampler.custom_sampler unset"
+            )
         if isinstance(buffer, BalancedAsync):
             buffer.connect(refill=self._dispatch_other_rows, repeat=self._dispatch_again)
         return buffer

@@ -267,6 +267,13 @@ def test_a_starving_task_is_skipped_after_its_time_and_repaid(run):
     assert set(now.buffer.quota.debt.values()) == {0}
 
 
+def test_group_filtering_that_verl_would_leave_out_in_silence_is_refused(run):
+    trainer = run().trainer
+    trainer.config.algorithm = {"filter_groups": {"enable": True, "metric": "acc"}}
+    with pytest.raises(ValueError, match=r"algorithm\.filter_groups\.enable"):
+        trainer._build_replay_buffer()
+
+
 def test_tasks_that_hang_cannot_stop_the_run(run):
     now = run()
     now.trainer._add_prompts_to_generate(12)
