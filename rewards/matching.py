@@ -28,6 +28,9 @@ MAX_EXCESS = 32768
 MAX_LONG_EXCESS = 262144
 """It must also end within twice the length of the truth and this many characters, which is less for very long truths."""
 
+REMEMBERED_TRUTHS = 1024
+"""Ground truths that stay ready, about 0.1 MB each: the prompts of two steps of Table 3 and more, however interleaved."""
+
 _EVEN: Mapping[str, float] = MappingProxyType({})
 
 
@@ -82,7 +85,7 @@ def read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: M
     return _read_truth(ground_truth, taxonomy, labelled, tuple(sorted(weights.items())) if weights else ())
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=REMEMBERED_TRUTHS)
 def _read_truth(ground_truth: str, taxonomy: Taxonomy, labelled: bool, weights: tuple[tuple[str, float], ...]) -> Truth:
     segments = read_true_segments(ground_truth, taxonomy, labelled)
     table = LabelTable(segments, taxonomy, dict(weights)) if labelled else None
