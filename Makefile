@@ -1,5 +1,5 @@
 # make demo    the whole job on a CPU: footage, SFT, averaging, GRPO, report (13 minutes after set-up on two cores)
-# make test    every test, with real verl, Ray, vLLM and a browser (about 12 minutes after set-up)
+# make test    every test, with real verl, Ray, vLLM and a browser (about 13 minutes after set-up)
 # make lint    ruff
 # make bench   the benchmarks, each against a floor or a peer measured in the same run
 # make fuzz    a coverage-guided search for a response that breaks the rewards (TIME=60 seconds)
@@ -15,7 +15,7 @@ demo: setup
 	@$(BIN)/sv6d demo
 
 test: setup browser
-	@echo "==> the tests: about 12 minutes on two cores"
+	@echo "==> the tests: about 13 minutes on two cores"
 	@$(BIN)/python -m pytest
 
 lint: setup
