@@ -243,9 +243,8 @@ def permutation(key: str, size: int) -> np.ndarray:
     x = start + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    keys = x ^ (
-        x >> np.uint64(31)
-    )  # all distinct, since the mixing is a bijection: every way of sorting gives this order
+    keys = x ^ (x >> np.uint64(31))
+    # all distinct, since the mixing is a bijection: every way of sorting gives this order
     order = np.argsort(keys).astype(np.int32 if size < 2**31 else np.int64)
     order.flags.writeable = False
     return order

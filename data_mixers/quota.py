@@ -102,9 +102,8 @@ class Quota:
         held = sum(self.debt[task] for task in behind)
         share = sum(task in behind for task in self.stream) / max(len(self.stream), 1)
         usual = size - self.stretch
-        number = max(
-            1, usual + ceil(held / max(1 - share, 0.1))
-        )  # as large a share of what is sent out beyond is theirs
+        # of what is sent out beyond the usual as large a share is theirs
+        number = max(1, usual + ceil(held / max(1 - share, 0.1)))
         self.stretch += number - size
         return number
 

@@ -135,9 +135,8 @@ def set_distances(sub: SubDimension, predicted: Sequence[tuple[int, ...]], true:
             distances[:, places] = [[set_distance(sub, ids, true.sets[j]) for j in places] for ids in predicted]
             continue
         cost = sub.distances[known[:, :, None, None], tags]  # (predicted sets, known, places, size)
-        cost = cost.transpose(
-            (0, 1, 3, 2) if larger > size else (0, 3, 1, 2)
-        )  # (predicted sets, larger, smaller, places)
+        # (predicted sets, larger, smaller, places)
+        cost = cost.transpose((0, 1, 3, 2) if larger > size else (0, 3, 1, 2))
         paired = cost[:, _permutations(larger, smaller), range(smaller)].sum(axis=2).min(axis=1)
         distances[:, places] = (paired + (max(most, size) - smaller)) / max(most, size)
     return distances

@@ -100,9 +100,8 @@ def place_by_middles(jobs: Jobs, widest: int) -> np.ndarray | None:
         return jobs.task.astype(np.int16)
     columns = Jobs(*(column.tolist() for column in jobs))
     for misfit in misfits.tolist():
-        fits = (
-            columns.release[misfit] <= misfit + 1 <= columns.deadline[misfit]
-        )  # an earlier exchange may have mended it
+        # an earlier exchange may have mended it
+        fits = columns.release[misfit] <= misfit + 1 <= columns.deadline[misfit]
         if not (fits or _exchange(columns, misfit) or _rearrange(columns, misfit, widest)):
             return None
     return np.array(columns.task, np.int16)

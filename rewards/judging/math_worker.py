@@ -6,9 +6,8 @@ from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, veri
 
 _KINDS = [LatexExtractionConfig(), ExprExtractionConfig()]
 for _name in ("math_verify.parser", "math_verify.grader"):
-    logging.getLogger(_name).setLevel(
-        logging.CRITICAL
-    )  # it warns that it was given no clock; its own needs a main thread
+    # it warns that it was given no clock; its own needs a main thread
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 def verified(answer: str, truth: str) -> bool:

@@ -76,10 +76,9 @@ def test_an_interrupt_ends_the_job(tmp_path):
     assert time.monotonic() - start < 60
 
 
-@pytest.mark.parametrize(
-    "shards", ["", "actor"]
-)  # SFT's shards stand in the checkpoint itself, GRPO's in a folder of it
+@pytest.mark.parametrize("shards", ["", "actor"])
 def test_a_run_continues_from_its_checkpoint_on_the_same_number_of_ranks_only(tmp_path, shards):
+    """SFT's shards stand in the checkpoint itself, GRPO's in a folder of it."""
     trainer = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "nnodes": 2, "n_gpus_per_node": 4}
     config = OmegaConf.create({"trainer": trainer})
     assert steps_done(config, shards) == 0

@@ -284,9 +284,8 @@ def test_tasks_that_hang_cannot_stop_the_run(run):
             now.now += 50
             yield
 
-    assert set(now.step(only_a_comes_back())) == set(
-        ids(0, 3, 6, 9, 12, 15)
-    )  # 12 and 15 were sent out when nothing came any more
+    # 12 and 15 were sent out when nothing came any more
+    assert set(now.step(only_a_comes_back())) == set(ids(0, 3, 6, 9, 12, 15))
     assert now.now <= 300
     assert now.buffer.quota.debt == {"a": -4, "b": 2, "c": 2}
 
