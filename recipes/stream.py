@@ -6,6 +6,12 @@ from ..data_mixers.mixture import Mixture
 from ..data_mixers.sources import count_tasks, row_files
 from .compose import RecipeError
 
+_THEN = {
+    "repeat": "the next pass over them begins",
+    "renormalise": "the others go on without them",
+    "stop": "the stream ends at the next draw of one of them",
+}
+
 
 def foretell(config: DictConfig) -> str | None:
     """Which tasks' rows are used up during the run, and at which step; None where no task's are, or the dataset is another's.
@@ -28,4 +34,5 @@ def foretell(config: DictConfig) -> str | None:
     if not used_up:
         return None
     few = f"{', '.join(used_up[:3])}{f' and {len(used_up) - 3} more' if len(used_up) > 3 else ''}"
-    return f"rows are used up: {few}; data.mixture.exhausted={mixture.exhausted}"
+    then = _THEN[mixture.exhausted]
+    return f"every row is used once: {few}; then {then} (data.mixture.exhausted={mixture.exhausted})"

@@ -23,7 +23,18 @@ def config(tmp_path):
 
 def test_the_step_at_which_rows_are_used_up_is_told(config):
     # One of each a step: subject's three rows last for three steps, and position 5 is the first after the third.
-    assert foretell(config()) == "rows are used up: subject in step 3; data.mixture.exhausted=repeat"
+    assert foretell(config()) == (
+        "every row is used once: subject in step 3; then the next pass over them begins (data.mixture.exhausted=repeat)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("exhausted", "then"),
+    [("renormalise", "the others go on without them"), ("stop", "the stream ends at the next draw")],
+)
+def test_what_then_happens_is_told(config, exhausted, then):
+    settings = ["sv6d.steps=3", "data.mixture.length=6", f"data.mixture.exhausted={exhausted}"]
+    assert f"subject in step 3; then {then}" in foretell(config(*settings))
 
 
 def test_a_run_within_its_rows_is_told_nothing(config):
