@@ -149,8 +149,10 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
         stale, filtered, failed, _ = eviction_reasons
         self._refuse_strangers(stale | filtered | failed)
         self._end_at_failures(failed)
-        lost = [group for group in self.quota.groups if group in filtered | failed]
-        again = [group for group in self.quota.groups if group in stale - (filtered | failed)]
+        gone = filtered | failed
+        outdated = stale - gone
+        lost = [group for group in self.quota.groups if group in gone]
+        again = [group for group in self.quota.groups if group in outdated]
         prompts = tq.kv_batch_get(keys=again, partition_id=partition_id) if again else None
         evicted = super()._evict_terminal_groups(global_steps, partition_id, eviction_reasons)
         if again:
