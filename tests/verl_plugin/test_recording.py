@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from sv6d.data_mixers import Mixture
 from sv6d.rewards import COMPONENTS
-from sv6d.verl_plugin import trainers
+from sv6d.verl_plugin import recording, trainers
 from verl.trainer.ppo.v1 import get_trainer_cls
 
 NAN = math.nan
@@ -55,7 +55,7 @@ class Columns(dict):
 
 def rows(**options):
     keys, tags, data = batch()
-    return trainers.rollout_rows(keys, tags, data, step=5, limit=4, **options)
+    return recording.rollout_rows(keys, tags, data, step=5, limit=4, **options)
 
 
 def test_a_row_has_what_the_recorder_takes():
@@ -79,11 +79,11 @@ def test_values_of_a_row():
 def test_entropy_is_null_where_nobody_computed_it():
     keys, tags, data = batch()
     del data["entropy"]
-    assert trainers.rollout_rows(keys, tags, data, step=5, limit=4)[0]["entropy"] is None
+    assert recording.rollout_rows(keys, tags, data, step=5, limit=4)[0]["entropy"] is None
 
 
 def test_metrics_by_task():
-    metrics = trainers.task_metrics(rows())
+    metrics = recording.task_metrics(rows())
     assert metrics["task/ocr_regular/score"] == 0.75  # (1 + .5) / 2
     assert metrics["task/ocr_regular/entropy"] == 1.5
     assert metrics["task/ocr_regular/truncated"] == 0.5
@@ -98,9 +98,9 @@ def test_metrics_by_task():
 
 def test_rollout_and_actor_are_compared_where_the_present_policy_wrote():
     _, tags, data = batch()
-    assert trainers.fresh_difference(tags, data, step=3) == pytest.approx(0.25)  # the third began at version 2
-    assert trainers.fresh_difference(tags, data, step=4) == 0.0  # padding behind the responses does not count
-    assert trainers.fresh_difference(tags, data, step=9) is None
+    assert recording.fresh_difference(tags, data, step=3) == pytest.approx(0.25)  # the third began at version 2
+    assert recording.fresh_difference(tags, data, step=4) == 0.0  # padding behind the responses does not count
+    assert recording.fresh_difference(tags, data, step=9) is None
 
 
 class Stream:
@@ -129,7 +129,7 @@ class Base:
         pass
 
 
-class Trainer(trainers.RecordingTrainer, Base):
+class Trainer(recording.RecordingTrainer, Base):
     base_mode = "colocate_async"
 
 
@@ -155,8 +155,8 @@ def queue(monkeypatch):
         asked.append((list(keys), partition_id, list(select_fields)))
         return Columns({name: data[name] for name in select_fields})
 
-    monkeypatch.setattr(trainers.tq, "kv_batch_get", kv_batch_get)
-    monkeypatch.setattr(trainers, "require_plugin", lambda: None)
+    monkeypatch.setattr(recording.tq, "kv_batch_get", kv_batch_get)
+    monkeypatch.setattr(recording, "require_plugin", lambda: None)
     meta = SimpleNamespace(
         keys=[*keys, "b_0_0_pad"], tags=[*tags, {**tags[0], "is_padding": True}], partition_id="train"
     )
@@ -205,11 +205,11 @@ def test_verl_knows_the_three_trainers():
     names = {"sv6d_sync": "sync", "sv6d_colocate_async": "colocate_async", "sv6d_separate_async": "separate_async"}
     for name, base_mode in names.items():
         cls = get_trainer_cls(name)
-        assert issubclass(cls, trainers.RecordingTrainer) and issubclass(cls, get_trainer_cls(base_mode))
-        assert cls.base_mode == base_mode
+        assert issubclass(cls, recording.RecordingTrainer) and issubclass(cls, get_trainer_cls(base_mode))
+        assert cls.base_mode == base_mode and cls.__module__ == trainers.__name__
 
 
 def test_a_plugin_that_loaded_half_does_not_train(monkeypatch):
-    monkeypatch.setattr(trainers, "PROBLEMS", ["reward manager: ImportError: no"])
+    monkeypatch.setattr(recording, "PROBLEMS", ["reward manager: ImportError: no"])
     with pytest.raises(RuntimeError, match="did not load whole: reward manager: ImportError: no"):
-        trainers.require_plugin()
+        recording.require_plugin()
