@@ -31,6 +31,8 @@ ROLLOUTS = "rollouts"
 METRICS = "metrics.jsonl"
 ABOUT = "about.json"
 DROPPED = "dropped.json"
+TEXTS = ("response", "ground_truth")
+"""Columns that are only read on demand (`runs.Run.texts`): they are long, and few rows have them."""
 QUEUED_STEPS = 16  # steps that may wait for the disk before rows are dropped
 _PART = re.compile(r"step-(\d+)\.parquet")
 
@@ -38,9 +40,12 @@ _PART = re.compile(r"step-(\d+)\.parquet")
 def schema() -> pa.Schema:
     """The columns of a part. One row is one rollout; a value that was not measured is null (or NaN in a component).
 
-    `prompt` is the id of the row that was asked, `group` that of its dispatch, whose G rollouts are compared,
-    `entropy` the mean over the response's tokens (nats),
-    `version_start` and `version_end` the policy versions (training steps) that wrote its first and last token.
+    `dataset` is the source that the prompt came from, `prompt` the id of the row that was asked, `group` that of its
+    dispatch, whose G rollouts are compared, `entropy` the mean over the response's tokens (nats), `version_start` and
+    `version_end` the policy versions (training steps) that wrote its first and last token: staleness is
+    step - 1 - version_start. `reward_seconds` is how long scoring took, `judge_seconds` the judge's share of it (null or
+    NaN where none was asked), `judge_failed` whether the judge gave no verdict. `response` and `ground_truth` are texts,
+    null in rows whose text is not recorded.
     """
     components = [(name, pa.float64()) for name in COMPONENTS if name != "score"]
     return pa.schema(
@@ -59,7 +64,10 @@ def schema() -> pa.Schema:
             ("version_start", pa.int64()),
             ("version_end", pa.int64()),
             ("advantage", pa.float64()),
-            ("response", pa.string()),
+            ("reward_seconds", pa.float64()),
+            ("judge_seconds", pa.float64()),
+            ("judge_failed", pa.bool_()),
+            *((name, pa.string()) for name in TEXTS),
         ]
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .recorder import ABOUT, METRICS, ROLLOUTS, part_step, read_dropped
+from .recorder import ABOUT, METRICS, ROLLOUTS, TEXTS, part_step, read_dropped, schema
 
 SKIPPED = "skipped_rows.jsonl"
 ENDS = 5  # "first" and "last" are means over this many steps
@@ -37,7 +38,7 @@ class Run:
     """What one training run left behind.
 
     Attributes:
-        rollouts: one row a rollout, columns as in `recorder.schema()` (without `response`); sorted by step.
+        rollouts: one row a rollout, columns as in `recorder.schema()` (without `TEXTS`, see `texts`); sorted by step.
         metrics: one row a step (the index), one column a key of verl's metrics; numbers only.
         about: facts that the trainer gave the recorder, e.g. `{"mixture": {task: weight}}`.
         missing: sentences on what a whole run has and this one lacks.
@@ -59,6 +60,19 @@ class Run:
     def name(self) -> str:
         """The last two folders of the path: a run is often one of several parts of a folder."""
         return "/".join(self.path.resolve().parts[-2:])
+
+    def texts(self, uids: Iterable[str]) -> pd.DataFrame:
+        """The recorded texts of these rollouts: `step`, `uid`, `response`, `ground_truth`; rollouts without text are left out."""
+        wanted = pa.array(list(uids), pa.string())
+        columns = ["step", "uid", *TEXTS]
+        tables = [pa.table({name: pa.array([], schema().field(name).type) for name in columns})]
+        for part in sorted((self.path / ROLLOUTS).glob("step-*.parquet")):
+            with contextlib.suppress(pa.ArrowInvalid, OSError):  # load_run named it
+                held = [name for name in pq.read_schema(part).names if name in columns]
+                found = pq.read_table(part, columns=held, filters=pc.is_in(pc.field("uid"), wanted))
+                tables.append(found)
+        table = pa.concat_tables(tables, promote_options="default").to_pandas()
+        return table[table["response"].notna()].reset_index(drop=True)
 
 
 def load_run(path: str | Path) -> Run:
@@ -161,7 +175,7 @@ def _read_rollouts(path: Path, missing: list[str]) -> pd.DataFrame:
     for part in parts:
         try:
             file = pq.ParquetFile(part)
-            tables.append(file.read([name for name in file.schema_arrow.names if name != "response"]))
+            tables.append(file.read([name for name in file.schema_arrow.names if name not in TEXTS]))
         except (pa.ArrowInvalid, OSError) as error:
             reason = str(error).splitlines()[0]
             missing.append(f"{ROLLOUTS}/{part.name} cannot be read ({reason}) and is left out; delete it.")
