@@ -1,0 +1,100 @@
+"""What rules look at: a run's curves by step and task, and how much a curve changed against its own noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..numbers import numbers
+from ..runs import ENDS, Run
+
+SIGMAS = 3.0  # a change counts where it is this many standard errors from nothing
+
+
+class Change(NamedTuple):
+    """Means over the first and the last window of a curve."""
+
+    first: float
+    last: float
+    error: float
+    """Standard error of `last - first`, from the spread of the steps within the two windows."""
+
+    @property
+    def gain(self) -> float:
+        return self.last - self.first
+
+    def rose(self, by: float) -> bool:
+        """Rose by more than `by`, and by more than its noise."""
+        return self.gain > max(by, SIGMAS * self.error)
+
+    def fell(self, by: float) -> bool:
+        return -self.gain > max(by, SIGMAS * self.error)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run, and its numbers as the page shows them (`shown`, from `numbers(run)`)."""
+
+    run: Run
+    shown: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: Run, shown: dict[str, Any] | None = None) -> Evidence:
+        return cls(run, shown or numbers(run))
+
+    @property
+    def tasks(self) -> list[str]:
+        return self.shown["tasks"]
+
+    @property
+    def steps(self) -> list[int]:
+        return self.shown["steps"]
+
+    @property
+    def window(self) -> int:
+        """Steps in the first and in the last window: a tenth of the run, at least five."""
+        return max(ENDS, len(self.steps) // 10)
+
+    @property
+    def last_steps(self) -> tuple[int, int]:
+        return self.steps[-self.window :][0], self.steps[-1]
+
+    @cached_property
+    def last_rollouts(self) -> pd.DataFrame:
+        """The rollouts of the last window."""
+        rollouts = self.run.rollouts
+        return rollouts if rollouts.empty else rollouts[rollouts["step"] >= self.last_steps[0]]
+
+    def curve(self, measure: str, task: str | None = None) -> np.ndarray:
+        """A value a step (NaN: not measured); over all tasks where none is named. Empty when it never was measured."""
+        values = self.shown["by_task"].get(task, {}).get(measure) if task else self.shown["overall"].get(measure)
+        return as_curve(values)
+
+    def metric(self, key: str) -> np.ndarray:
+        """A metric of verl's by step; empty when it never was logged."""
+        metrics = self.run.metrics
+        return metrics[key].dropna().to_numpy(float) if key in metrics else np.array([])
+
+    def change(self, measure: str, task: str | None = None) -> Change | None:
+        """None where the curve has fewer than two windows of values."""
+        return change(self.curve(measure, task), self.window)
+
+
+def as_curve(values: list[float | None] | None) -> np.ndarray:
+    curve = np.array([math.nan if v is None else v for v in values or []], dtype=float)
+    return curve if np.isfinite(curve).any() else np.array([])
+
+
+def change(curve: np.ndarray, window: int) -> Change | None:
+    """First against last `window` values, those that were not measured left out."""
+    curve = curve[np.isfinite(curve)]
+    if len(curve) < 2 * window:
+        return None
+    first, last = curve[:window], curve[-window:]
+    error = math.sqrt((first.var(ddof=1) + last.var(ddof=1)) / window)
+    return Change(float(first.mean()), float(last.mean()), error)

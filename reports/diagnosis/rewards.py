@@ -1,0 +1,147 @@
+"""Rules on what the reward says: hacked, constant, without a gradient, or withheld from a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..numbers import COMPONENT_MEASURES
+from .evidence import Evidence, as_curve
+from .finding import Finding, Unjudged, rule
+
+READ = "Read the best-paid answers of the last steps beside the truth (the page shows some; sv6d score --explain accounts for each)."
+
+
+@rule(
+    "Reward hacking: the training reward rises while the held-out reward or a component of it falls.",
+    gain=0.05,
+    heldout=0.02,
+    heldout_task=0.15,
+    component=0.1,
+)
+def reward_hacking(
+    seen: Evidence, gain: float, heldout: float, heldout_task: float, component: float
+) -> Iterator[Finding]:
+    reward = seen.change("reward")
+    if reward is None:
+        raise Unjudged(f"fewer than {2 * seen.window} steps")
+    yield from _heldout(seen, gain, heldout, heldout_task)
+    for task in (None, *seen.tasks):
+        score = seen.change("reward", task)
+        for name in COMPONENT_MEASURES:
+            part = seen.change(name, task)
+            if score and part and score.rose(gain) and part.fell(component):
+                yield Finding(
+                    "reward_hacking",
+                    "warning" if task else "alarm",
+                    task,
+                    seen.last_steps,
+                    f"The reward rises and {name} falls",
+                    f"reward {score.first:.3f} -> {score.last:.3f}, {name} {part.first:.3f} -> {part.last:.3f} "
+                    f"(seen from +{gain:g} and -{component:g})",
+                    f"The policy trades {name} for what is cheaper. {READ}",
+                )
+
+
+def _heldout(seen: Evidence, gain: float, heldout: float, heldout_task: float) -> Iterator[Finding]:
+    shown = seen.shown["heldout"]
+    before, after = shown["mean_before"], shown["mean_after"]
+    tasks = {task: as_curve(scores) for task, scores in shown["tasks"].items()}
+    tasks = {task: scores[np.isfinite(scores)] for task, scores in tasks.items()}
+    rows = [(None, before, after, heldout)] if before is not None and after is not None else []
+    rows += [(task, scores[0], scores[-1], heldout_task) for task, scores in tasks.items() if len(scores) > 1]
+    for task, first, last, least in rows:
+        score = seen.change("reward", task)
+        if score and score.rose(gain) and first - last > least:
+            yield Finding(
+                "reward_hacking",
+                "warning" if task else "alarm",
+                task,
+                seen.last_steps,
+                "The training reward rises and the held-out reward falls",
+                f"training reward {score.first:.3f} -> {score.last:.3f}, held-out {first:.3f} -> {last:.3f} "
+                f"(seen from +{gain:g} and -{least:g})",
+                f"The policy learns these rows, or their flaws. More or other rows of the task, fewer passes. {READ}",
+            )
+
+
+@rule("A reward that never moves: a wiring error, or a task out of reach.", rollouts=24, steps=3)
+def constant_reward(seen: Evidence, rollouts: float, steps: float) -> Iterator[Finding]:
+    rows = seen.run.rollouts
+    if rows.empty:
+        raise Unjudged("no rollouts were recorded")
+    by = rows.groupby("task", observed=True).agg(
+        low=("score", "min"), high=("score", "max"), size=("score", "count"), steps=("step", "nunique"),
+        start=("step", "min"), end=("step", "max"),
+    )  # fmt: skip
+    for task, row in by.iterrows():
+        if row["size"] >= rollouts and row["steps"] >= steps and row["high"] - row["low"] < 1e-9:
+            yield Finding(
+                "constant_reward",
+                "alarm",
+                str(task),
+                (int(row["start"]), int(row["end"])),
+                f"The reward is always {row['low']:g}",
+                f"{int(row['size'])} rollouts in {int(row['steps'])} steps, every score {row['low']:g}",
+                "Score a ground truth as if it were the answer (sv6d check does): less than 1 is a wiring error (data_source, "
+                "ground_truth, the answer's format). If it is 1, the task is out of the model's reach: SFT first.",
+            )
+
+
+@rule("Dead groups: all rewards of a group are equal, so it teaches nothing.", share=0.5, task_share=0.8)
+def dead_groups(seen: Evidence, share: float, task_share: float) -> Iterator[Finding]:
+    if not len(seen.curve("dead_groups")):
+        raise Unjudged("no groups of two or more rollouts were recorded")
+    for task in (None, *seen.tasks):
+        curve, reward = (seen.curve(name, task)[-seen.window :] for name in ("dead_groups", "reward"))
+        dead, least = _mean(curve), task_share if task else share
+        if dead > least:
+            yield Finding(
+                "dead_groups",
+                "warning" if task else "alarm",
+                task,
+                seen.last_steps,
+                "Most groups teach nothing",
+                f"{dead:.0%} of the groups are dead in the last steps, at a mean reward of {_mean(reward):.3f} (seen from {least:.0%})",
+                "Near 1 the rows are too easy, near 0 too hard: other rows, or a smaller weight for the task "
+                "(data.mixture.weights). In between, all G answers are the same: the policy is certain. Groups without a "
+                "gradient can be replaced by others of the task (algorithm.filter_groups).",
+            )
+
+
+@rule("A starved task: it trains on much less than its share of the mixture.", share=0.5)
+def starved_task(seen: Evidence, share: float) -> Iterator[Finding]:
+    asked = _requested(seen)
+    rows = seen.last_rollouts
+    if not asked or rows.empty:
+        raise Unjudged("the mixture that was asked for was not recorded (about.json), or no rollouts were")
+    groups = rows.drop_duplicates(["step", "group"])["task"].value_counts(normalize=True)
+    for task, due in asked.items():
+        got = float(groups.get(task, 0.0))
+        if due > 0 and got < share * due:
+            lost = seen.metric(f"mixture/{task}/replaced")[-seen.window :].sum()
+            yield Finding(
+                "starved_task",
+                "alarm",
+                task,
+                seen.last_steps,
+                "The task is starved",
+                f"{got:.1%} of the groups of the last steps, {due:.1%} asked for (seen below {share:.0%} of it)"
+                + (f"; {lost:.0f} groups were lost and replaced" if lost else ""),
+                "Look for its failures (skipped_rows.jsonl, train.log): rows that do not load, rollouts that time out. "
+                "BalancedReplayBuffer gives every step each task's share.",
+            )
+
+
+def _requested(seen: Evidence) -> dict[str, float]:
+    """Shares asked of the last steps: as the trainer logged them where weights change, else the run's."""
+    logged = {task: _mean(seen.metric(f"mixture/{task}/requested")[-seen.window :]) for task in seen.tasks}
+    logged = {task: share for task, share in logged.items() if np.isfinite(share)}
+    weights = seen.run.about.get("mixture") or {}
+    return {task: weight / sum(weights.values()) for task, weight in weights.items()} | logged
+
+
+def _mean(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")
