@@ -3,6 +3,8 @@ runs where it can be ended, and all else is scored on the spot."""
 
 from collections.abc import Mapping
 from functools import partial
+from math import nan
+from time import perf_counter
 from typing import Any
 
 from . import chain_of_thought, limits
@@ -59,13 +61,19 @@ class AsyncScorer:
             TimeLimitError: a score of another package's family took longer than `time_limit`; it was ended.
             JudgeStopped: the judge failed too often.
         """
+        return (await self.timed(task, response, ground_truth))[0]
+
+    async def timed(self, task: str, response: str, ground_truth: str) -> tuple[Score, float]:
+        """`score`, and the seconds that the judge took of it, waiting for its turn included; NaN where none was asked."""
         family = find_family(task)
         if family.reward is chain_of_thought.reward:
-            parts = chain_of_thought.read(response, ground_truth)
-            return complete(chain_of_thought.combine(parts, await self._verdict(parts), self.config))
+            parts, start = chain_of_thought.read(response, ground_truth), perf_counter()
+            verdict = await self._verdict(parts)
+            seconds = perf_counter() - start if parts.answer else nan
+            return complete(chain_of_thought.combine(parts, verdict, self.config)), seconds
         if family.bounded:
-            return self._scorer.score(task, response, ground_truth)
-        return await limits.run_async(self._elsewhere, task, response, ground_truth, seconds=self.time_limit)
+            return self._scorer.score(task, response, ground_truth), nan
+        return await limits.run_async(self._elsewhere, task, response, ground_truth, seconds=self.time_limit), nan
 
     async def _verdict(self, parts: chain_of_thought.Parts) -> Verdict:
         if not parts.answer:

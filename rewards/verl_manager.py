@@ -6,7 +6,8 @@ be scored is logged, flagged `failed` and earns 0; it never ends a step.
 """
 
 from collections.abc import Mapping
-from math import isnan
+from math import isnan, nan
+from time import perf_counter
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +26,10 @@ from .score import Score
 OUR_TRAINER = "sv6d.trainer"
 """Where sv6d's trainers say in the run's config that they are there: they leave masked samples out of their groups, and
 stop the run when the judge fails too often."""
+
+TIMES = ("reward_seconds", "judge_seconds")
+"""What the manager measures beside the `COMPONENTS`: seconds until the reward was there, and the judge's share (NaN where
+none was asked). Both count the wait for others that are scored at the time."""
 
 
 @register("sv6d")
@@ -47,23 +52,25 @@ class SV6DRewardManager(RewardManagerBase):
         self._finite = _gdpo_keys(config)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """The reward of the last sequence of `data`, with all `COMPONENTS`.
+        """The reward of the last sequence of `data`, with all `COMPONENTS` and `TIMES`.
 
         Raises:
             JudgeStopped: the judge failed too often, and the trainer is none of sv6d's.
         """
-        result = await self._score(data)
+        start = perf_counter()
+        result, judge_seconds = await self._score(data)
         components = result.components
         for key in self._finite:
             if isnan(components[key]):
                 components[key] = 0.0
-        return {"reward_score": result.value, "reward_extra_info": components}
+        times = {"reward_seconds": perf_counter() - start, "judge_seconds": judge_seconds}
+        return {"reward_score": result.value, "reward_extra_info": components | times}
 
     def judge_counts(self) -> Counts | None:
         """How often the judge was asked, and failed, in this process; None where no model judges."""
         return self.scorer.judge and self.scorer.judge.health.counts
 
-    async def _score(self, data: DataProto) -> Score:
+    async def _score(self, data: DataProto) -> tuple[Score, float]:
         """Column by column, and on the event loop itself: rows of a DataProto and threads cost more than they give."""
         row: dict[str, Any] = {}
         try:
@@ -71,12 +78,12 @@ class SV6DRewardManager(RewardManagerBase):
             ids = data.batch["responses"][-1]
             length = int(data.batch["attention_mask"][-1, -len(ids) :].sum())
             text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
-            return await self.scorer.score(row["data_source"], text, row["reward_model"]["ground_truth"])
+            return await self.scorer.timed(row["data_source"], text, row["reward_model"]["ground_truth"])
         except JudgeStopped:
             raise
         except Exception as error:
             infos = data.non_tensor_batch.get("extra_info", [None])
-            return _failed(error, row.get("data_source"), infos[-1])
+            return _failed(error, row.get("data_source"), infos[-1]), nan
 
 
 async def compute_score(

@@ -73,6 +73,7 @@ def test_a_rollout_gets_the_score_of_its_task():
     result = run("temporal_action_localization", HALF, TRUTH)
     assert result["reward_score"] == score("temporal_action_localization", HALF, TRUTH).value == pytest.approx(0.6)
     assert result["reward_extra_info"]["iou"] == 0.5
+    assert isnan(result["reward_extra_info"]["judge_seconds"])  # no judge is asked
     assert run("ocr_regular", "abc", "abd")["reward_score"] == pytest.approx(2 / 3)
 
 
@@ -97,7 +98,8 @@ def test_settings_stand_under_reward_kwargs():
 )
 def test_every_path_has_the_same_numeric_keys(task, response, truth):
     result = run(task, response, truth)
-    assert tuple(result["reward_extra_info"]) == COMPONENTS
+    assert tuple(result["reward_extra_info"]) == (*COMPONENTS, *module.TIMES)
+    assert result["reward_extra_info"]["reward_seconds"] > 0.0
     assert all(type(value) is float for value in result["reward_extra_info"].values())
     assert 0.0 <= result["reward_score"] <= 1.0
 
@@ -224,7 +226,8 @@ def test_a_family_that_never_ends_costs_its_sample_and_no_other(tarrying, caplog
     assert (quick["score"], quick["similarity"], quick["failed"]) == (1.0, 0.5, 0.0)
     assert (ended["score"], ended["failed"]) == (0.0, 1.0) and "took more than 0.5 s" in caplog.text
     assert (ours["score"], ours["failed"]) == (1.0, 0.0)
-    assert tuple(quick) == tuple(ended) == COMPONENTS
+    assert tuple(quick) == tuple(ended) == (*COMPONENTS, *module.TIMES)
+    assert ended["reward_seconds"] > 0.5
 
 
 def test_a_time_limit_is_a_number_of_seconds():
@@ -246,7 +249,8 @@ def test_a_judge_stands_among_the_settings():
         one = manager(judge=judge_of(server))
         result = asyncio.run(one.run_single(rollout("visual_reasoning", THOUGHT, "red")))
     assert result["reward_score"] == pytest.approx(0.3 + 0.7 * 0.5)
-    assert (result["reward_extra_info"]["judge"], result["reward_extra_info"]["failed"]) == (0.5, 0.0)
+    told = result["reward_extra_info"]
+    assert (told["judge"], told["failed"]) == (0.5, 0.0) and 0.0 < told["judge_seconds"] <= told["reward_seconds"]
     assert one.judge_counts() == Counts(1, 0, None) and manager().judge_counts() is None
     with pytest.raises(RewardConfigError, match=r"unknown setting 'judge\.modle'; did you mean 'model'"):
         manager(judge={"modle": "m"})
