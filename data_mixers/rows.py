@@ -28,6 +28,7 @@ _FRAMES = {
     "video_start": pa.float64(),
     "video_end": pa.float64(),
 }
+_SAMPLING = {"fps", "nframes", "min_frames", "max_frames"}
 MEDIA_OPTIONS = {"image": tuple(_SIZES), "video": (*_SIZES, *_FRAMES)}
 """The options of qwen-vl-utils that a row can carry, by kind of media: fps is the sampling rate, video_* are seconds."""
 
@@ -228,6 +229,19 @@ def resolve_media(row: dict[str, Any], root: str | os.PathLike) -> dict[str, Any
         media = [{key: value for key, value in item.items() if value is not None} for item in row.get(kind + "s") or []]
         resolved[kind + "s"] = [{**item, kind: _absolute(item[kind], root)} for item in media]
     return resolved
+
+
+def fill_options(video: dict[str, Any], defaults: dict[str, int | float]) -> dict[str, Any]:
+    """The video with the options that its row leaves open: all of how it is sampled in time, or of its sizes, or none of them.
+
+    Args:
+        video: the media item, with only the options that are set.
+        defaults: `MEDIA_OPTIONS` of a video.
+    """
+    for together in (_SAMPLING, _SIZES.keys() | {"total_pixels"}):
+        if not together & video.keys():
+            video = video | {key: value for key, value in defaults.items() if key in together}
+    return video
 
 
 def media_paths(row: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from .media import probe
 from .memo import Memo
 from .mixture import Mixture
 from .prompt_length import prompt_builder, prompt_tokens
-from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, resolve_media
+from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, fill_options, resolve_media
 from .skipped import SkippedRows
 from .sources import examine_rows, row_files, task_order
 
@@ -42,6 +42,7 @@ _SETTINGS = {
     "length": None,
     "skipped_rows": None,
     "taxonomy": None,
+    "video": {},
 }
 _DECODED = Memo(capacity=2 << 30)
 _PROCESSED = Memo(capacity=2 << 30)
@@ -67,6 +68,8 @@ class MixtureDataset(RLHFDataset):
             length: prompts in the whole run, at least steps x train_batch_size; prompts prefetched beyond the last step
                 count too.
             skipped_rows: folder for `skipped_rows.jsonl`, the list of rows that could not be used; null only logs.
+            video: how videos are sampled whose rows do not say it: qwen-vl-utils' options (`MEDIA_OPTIONS`), of which a row
+                that sets one of the times sets all, and so of the sizes.
             taxonomy: path or plugged-in name of the taxonomy that the ground truths use, as in `reward.reward_kwargs`; null
                 for ours.
         max_samples: of validation files, use this many rows, evenly over the tasks; -1 for all.
@@ -190,6 +193,7 @@ class MixtureDataset(RLHFDataset):
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:
         example.update(resolve_media(example, ""))
+        example["videos"] = [fill_options(video, self.settings["video"]) for video in example["videos"]]
         return super()._build_messages(example, key)
 
     def metrics(self, position: int) -> dict[str, float]:
@@ -303,7 +307,10 @@ def _settings(config) -> dict[str, Any]:
     given = {
         key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in given.items()
     }
-    return {**_SETTINGS, **given}
+    for option in (given.get("video") or {}).keys() - set(MEDIA_OPTIONS["video"]):
+        options = ", ".join(MEDIA_OPTIONS["video"])
+        raise ValueError(f"data.mixture.video.{option} is unknown; a video takes {options}")
+    return {**_SETTINGS, **given, "video": given.get("video") or {}}
 
 
 def _refuse_contradictions(config, settings: dict[str, Any], max_samples: int) -> None:

@@ -87,10 +87,10 @@ def train(config: DictConfig, console: Console | None = None) -> None:
 @click.argument("overrides", nargs=-1)
 @click.option("--cfg", is_flag=True, help="Print the composed configuration and stop.")
 def command(recipe: str, overrides: tuple[str, ...], cfg: bool):
-    """Train with GRPO: RECIPE is a name from recipes/grpo (cpu_demo, leum_8b) or a YAML of your own; OVERRIDES are Hydra's.
+    """Train with GRPO: RECIPE is a name from recipes/grpo (cpu_demo, leum_8b_1node) or a YAML of your own; OVERRIDES are Hydra's.
 
     \b
-      sv6d grpo leum_8b sv6d.data=data/rl sv6d.model=checkpoints/sft sv6d.run_dir=runs/leum
+      sv6d grpo leum_8b_1node sv6d.data=data/rl sv6d.model=checkpoints/sft sv6d.run_dir=runs/leum
       sv6d grpo cpu_demo --cfg sv6d.data=D sv6d.model=M sv6d.run_dir=R
 
     The same command again continues an interrupted run from its last checkpoint.

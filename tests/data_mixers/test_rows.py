@@ -9,6 +9,7 @@ from sv6d.data_mixers.rows import (
     Example,
     MissingMedia,
     RowError,
+    fill_options,
     read_rows,
     resolve_media,
     to_rl_row,
@@ -198,3 +199,13 @@ def test_every_task_makes_rows(task, tmp_path):
     example = Example(task, [f"/media/a.{suffix}"], "[]", query="what?", thought="so.")
     [row] = read_rows(write_rows([to_sft_row(example, 0)], tmp_path / "task.parquet"))
     assert len(row[f"{TASKS[task].media}s"]) == 1
+
+
+def test_a_video_takes_from_a_recipe_what_its_row_leaves_open_times_and_sizes_each_as_a_whole():
+    defaults = {"fps": 4, "max_frames": 768, "min_pixels": 65536, "max_pixels": 262144, "total_pixels": 51_200_000}
+    assert fill_options({"video": "a.mp4"}, defaults) == {"video": "a.mp4", **defaults}
+    # A rate without a bound on its frames keeps qwen-vl-utils' bound; a cut-out says nothing of rates.
+    sizes = {key: defaults[key] for key in ("min_pixels", "max_pixels", "total_pixels")}
+    assert fill_options({"video": "a.mp4", "fps": 2.0}, defaults) == {"video": "a.mp4", "fps": 2.0, **sizes}
+    cut = {"video": "a.mp4", "video_start": 3.0, "total_pixels": 65536}
+    assert fill_options(cut, defaults) == {**cut, "fps": 4, "max_frames": 768}

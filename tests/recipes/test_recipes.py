@@ -50,11 +50,11 @@ def test_every_sft_recipe_composes_and_resolves(path):
     ],
 )
 def test_the_base_recipe_is_table_3(row, key, value):
-    assert OmegaConf.select(grpo("leum_8b"), key) == value, row
+    assert OmegaConf.select(grpo("leum_8b_1node"), key) == value, row
 
 
 def test_table_3_sequences_per_step():
-    config = grpo("leum_8b")
+    config = grpo("leum_8b_1node")
     assert config.data.train_batch_size * config.actor_rollout_ref.rollout.n == 3120
 
 
@@ -82,7 +82,7 @@ def test_the_sequences_of_a_step_divide_over_ranks_and_micro_batches(path):
 def test_a_step_that_does_not_divide_over_the_ranks_is_refused_with_numbers_that_work():
     # 3,120 = 2^4 x 3 x 5 x 13 sequences over 4 x 8 = 32 ranks; 24, 26, 30, 39, 40, 48 divide.
     with pytest.raises(RecipeError, match=r"3120 sequences.*32 ranks.*39, 40, 48, 52, 60"):
-        check_batch(grpo("leum_8b", "trainer.nnodes=4"))
+        check_batch(grpo("leum_8b_1node", "trainer.nnodes=4"))
 
 
 def test_a_micro_batch_that_does_not_divide_is_refused_with_sizes_that_do():
