@@ -61,18 +61,26 @@ class Run:
         """The last two folders of the path: a run is often one of several parts of a folder."""
         return "/".join(self.path.resolve().parts[-2:])
 
-    def texts(self, uids: Iterable[str]) -> pd.DataFrame:
-        """The recorded texts of these rollouts: `step`, `uid`, `response`, `ground_truth`; rollouts without text are left out."""
-        wanted = pa.array(list(uids), pa.string())
-        columns = ["step", "uid", *TEXTS]
+    def texts(self, uids: Iterable[str] | None = None, steps: Iterable[int] | None = None) -> pd.DataFrame:
+        """The recorded texts: `step`, `uid`, `response`, `ground_truth`; rollouts without text are left out.
+
+        Args:
+            uids: only those of these rollouts.
+            steps: only those of these steps.
+        """
+        columns, wanted = ["step", "uid", *TEXTS], None if steps is None else set(steps)
+        told = pc.field("response").is_valid()
+        if uids is not None:
+            told &= pc.is_in(pc.field("uid"), pa.array(list(uids), pa.string()))
         tables = [pa.table({name: pa.array([], schema().field(name).type) for name in columns})]
         for part in sorted((self.path / ROLLOUTS).glob("step-*.parquet")):
+            if wanted is not None and part_step(part) not in wanted:
+                continue
             with contextlib.suppress(pa.ArrowInvalid, OSError):  # load_run named it
                 held = [name for name in pq.read_schema(part).names if name in columns]
-                found = pq.read_table(part, columns=held, filters=pc.is_in(pc.field("uid"), wanted))
-                tables.append(found)
-        table = pa.concat_tables(tables, promote_options="default").to_pandas()
-        return table[table["response"].notna()].reset_index(drop=True)
+                if "response" in held:
+                    tables.append(pq.read_table(part, columns=held, filters=told))
+        return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
 def load_run(path: str | Path) -> Run:
