@@ -42,6 +42,10 @@ def _register_agent_loop(_):
     from . import constrained_loop  # noqa: F401
 
 
+def _register_checkpoint_engine(_):
+    from . import gloo_weights  # noqa: F401
+
+
 def _register_trainers(_):
     from . import trainers  # noqa: F401
 
@@ -54,5 +58,6 @@ _attempt("CPU platform", _register_platform)
 _attempt("mends", lambda: mends.install("verl"))
 _when_imported("verl.workers.engine.fsdp.transformer_impl", "engine", _register_engine)
 _when_imported("verl.experimental.reward_loop.reward_manager", "reward manager", _register_reward_manager)
+_when_imported("verl.checkpoint_engine", "checkpoint engine", _register_checkpoint_engine)
 _when_imported("verl.experimental.agent_loop", "agent loop", _register_agent_loop)
 _when_imported("verl.trainer.ppo.v1", "trainers", _register_trainers)
