@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ...rewards.config import RewardConfig
+from ...rewards.rescoring.explain_segments import Pair, explain_segments
+from ...schema import TASKS, Taxonomy
 from ..numbers import numbers
 from ..runs import ENDS, Run
 
+SEGMENT_FAMILIES = ("temporal_grounding", "action_localization")
+TEXTS_READ = 300  # texts of a task and third that are parsed: enough for shares, quick for runs that record every text
 SIGMAS = 3.0  # a change counts where it is this many standard errors from nothing
 
 
@@ -69,6 +76,30 @@ class Evidence:
         """The rollouts of the last window."""
         rollouts = self.run.rollouts
         return rollouts if rollouts.empty else rollouts[rollouts["step"] >= self.last_steps[0]]
+
+    @cached_property
+    def texts(self) -> pd.DataFrame:
+        """The recorded texts of the first and of the last third of the run, with their task."""
+        third = max(len(self.steps) // 3, 1)
+        steps = {*self.steps[:third], *self.steps[-third:]}
+        tasks = self.run.rollouts.loc[self.run.rollouts["step"].isin(steps), ["step", "uid", "task"]]
+        texts = self.run.texts(steps=steps).dropna(subset=["ground_truth"]).merge(tasks, on=["step", "uid"])
+        return texts.assign(part=np.where(texts["step"] <= self.steps[third - 1], "first", "last"))
+
+    def answers(self, part: Literal["first", "last"]) -> dict[str, list[Pair]]:
+        """task -> the matched segments of recorded answers of a third of the run; tasks whose answers are segments."""
+        found: dict[str, list[Pair]] = defaultdict(list)
+        if self.run.rollouts.empty:
+            return {}
+        taxonomy, config = Taxonomy.load(), RewardConfig()
+        for task, rows in self.texts[self.texts["part"] == part].groupby("task", observed=True):
+            if (known := TASKS.get(task)) is None or known.family not in SEGMENT_FAMILIES:
+                continue
+            labelled = known.family == "temporal_grounding"
+            for row in rows.tail(TEXTS_READ).itertuples():
+                with contextlib.suppress(ValueError):  # a truth of another taxonomy
+                    found[task] += explain_segments(row.response, row.ground_truth, taxonomy, config, labelled).pairs
+        return dict(found)
 
     def curve(self, measure: str, task: str | None = None) -> np.ndarray:
         """A value a step (NaN: not measured); over all tasks where none is named. Empty when it never was measured."""

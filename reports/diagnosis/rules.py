@@ -6,19 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..runs import Run
+from .answers import constant_tag, video_clock
 from .curves import entropy_collapse, length_hacking, policy_collapse
 from .evidence import Evidence
 from .finding import LEVELS, Finding
 from .rewards import constant_reward, dead_groups, reward_hacking, starved_task
+from .scoring import failed_scoring, judge_drift, judge_failures, rollout_mismatch
 
 RULES = (
     constant_reward,
+    rollout_mismatch,
     policy_collapse,
     entropy_collapse,
     reward_hacking,
+    constant_tag,
     length_hacking,
     dead_groups,
     starved_task,
+    failed_scoring,
+    judge_failures,
+    judge_drift,
+    video_clock,
 )
 
 
