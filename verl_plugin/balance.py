@@ -5,13 +5,13 @@ verl's trainer knows the tasks of the prompts that it dispatches, and the buffer
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from omegaconf import OmegaConf
 from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import collate_fn
 
 from ..data_mixers.quota import Tally
+from .checkpoint_folder import resumed_from, saved_in
 from .replay_buffer import Balanced, BalancedAsync, column
 
 STATE = "balance.json"
@@ -86,23 +86,15 @@ class BalancedTrainer:
 
     def _save_checkpoint(self):
         if isinstance(self.replay_buffer, BalancedAsync):
-            path = self._checkpoint / STATE
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(self.replay_buffer.quota.state()))
+            (saved_in(self) / STATE).write_text(json.dumps(self.replay_buffer.quota.state()))
         super()._save_checkpoint()  # its last act names this checkpoint the latest
 
     def _load_checkpoint(self):
         super()._load_checkpoint()
-        if self.global_steps == 0 or not isinstance(self.replay_buffer, BalancedAsync):
-            return
-        given = self.config.trainer.resume_mode == "resume_path"
-        path = (Path(self.config.trainer.resume_from_path) if given else self._checkpoint) / STATE
-        self.replay_buffer.restore(json.loads(path.read_text()) if path.exists() else None)
-
-    @property
-    def _checkpoint(self) -> Path:
-        """verl's folder for a checkpoint of this step."""
-        return Path(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
+        folder = resumed_from(self)
+        if folder and isinstance(self.replay_buffer, BalancedAsync):
+            path = folder / STATE
+            self.replay_buffer.restore(json.loads(path.read_text()) if path.exists() else None)
 
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)

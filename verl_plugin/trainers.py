@@ -9,18 +9,19 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from .balance import BalancedTrainer
 from .judging import JudgedTrainer
 from .recording import RecordingTrainer
+from .shaping import ShapingTrainer
 
 
 @register_trainer("sv6d_sync")
-class SyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, PPOTrainerSync):
+class SyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, PPOTrainerSync):
     base_mode = "sync"
 
 
 @register_trainer("sv6d_colocate_async")
-class ColocateAsyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, PPOTrainerColocateAsync):
+class ColocateAsyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, PPOTrainerColocateAsync):
     base_mode = "colocate_async"
 
 
 @register_trainer("sv6d_separate_async")
-class SeparateAsyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, PPOTrainerSeparateAsync):
+class SeparateAsyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, PPOTrainerSeparateAsync):
     base_mode = "separate_async"

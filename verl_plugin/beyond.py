@@ -1,0 +1,123 @@
+"""What a run may add to Table 3: the settings under `sv6d.beyond`, each off by default (docs/beyond-table3.md).
+
+EMA-GRPO (OneThinker, arXiv 2512.03043) and the difficulty weights and length reward of VL-Cogito (arXiv 2507.22607). What they
+do to advantages is in `advantages.py`. Nothing heavy is imported here, so that a recipe can be checked anywhere.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from ..schema.names import near_names
+
+STAGES = "easy", "medium", "hard"
+
+
+class TaskEma(NamedTuple):
+    """EMA-GRPO. Attributes: `decay` of a task's moments, in (0, 1); `clip`, the largest advantage in size."""
+
+    decay: float
+    clip: float
+
+
+class Difficulty(NamedTuple):
+    """VL-Cogito's weights. Attributes: `stage`, one of `STAGES`; `all_wrong`, the hard stage's weight of a group that earns
+    nothing, in [0, 1]."""
+
+    stage: str
+    all_wrong: float
+
+
+class Length(NamedTuple):
+    """VL-Cogito's length reward. Attributes: `weight` beside the reward, above 0; `correct`, the reward from which an answer
+    counts as right, in (0, 1]; `target`, tokens that a prompt without a right answer is worth."""
+
+    weight: float
+    correct: float
+    target: int
+
+
+class Beyond(NamedTuple):
+    """None for what is off."""
+
+    task_ema: TaskEma | None = None
+    difficulty: Difficulty | None = None
+    length: Length | None = None
+
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "task_ema": {"decay": None, "clip": 5.0},
+    "difficulty": {"stage": None, "all_wrong": 0.25},
+    "length": {"weight": 0, "correct": 0.5, "target": 750},
+}
+
+
+def read_settings(config) -> Beyond:
+    """The settings of a run's whole config; all off where it has none.
+
+    Raises:
+        ValueError: an unknown key, a value out of its range, or an estimator that these options do not know.
+    """
+    given = OmegaConf.select(config, "sv6d.beyond")
+    given = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given or {}
+    _refuse_unknown("sv6d.beyond", given, _DEFAULTS)
+    for name, defaults in _DEFAULTS.items():
+        _refuse_unknown(f"sv6d.beyond.{name}", given.get(name) or {}, defaults)
+    values = {name: defaults | (given.get(name) or {}) for name, defaults in _DEFAULTS.items()}
+    beyond = Beyond(_task_ema(**values["task_ema"]), _difficulty(**values["difficulty"]), _length(**values["length"]))
+    if any(beyond):
+        _refuse_other_estimators(config)
+    return beyond
+
+
+def _task_ema(decay, clip) -> TaskEma | None:
+    if decay is None:
+        return None
+    _require(
+        "task_ema.decay", decay, lambda value: 0 < value < 1, "between 0 and 1 (its paper has 0.99), or null for off"
+    )
+    _require("task_ema.clip", clip, lambda value: value > 0, "above 0 (its paper has 5)")
+    return TaskEma(float(decay), float(clip))
+
+
+def _difficulty(stage, all_wrong) -> Difficulty | None:
+    if stage is None:
+        return None
+    if stage not in STAGES:
+        raise ValueError(f"sv6d.beyond.difficulty.stage is {stage!r}; set it to {', '.join(STAGES)}, or null for off")
+    _require("difficulty.all_wrong", all_wrong, lambda value: 0 <= value <= 1, "from 0 to 1 (its authors have 0.25)")
+    return Difficulty(stage, float(all_wrong))
+
+
+def _length(weight, correct, target) -> Length | None:
+    _require("length.weight", weight, lambda value: value >= 0, "0 for off, or above (its authors have 0.5)")
+    if weight == 0:
+        return None
+    _require("length.correct", correct, lambda value: 0 < value <= 1, "above 0 and at most 1 (1: right or wrong)")
+    _require("length.target", target, lambda value: value >= 1 and value == int(value), "a number of tokens, 1 or more")
+    return Length(float(weight), float(correct), int(target))
+
+
+def _require(name: str, value: Any, holds, must: str) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not (number and holds(value)):
+        raise ValueError(f"sv6d.beyond.{name} is {value!r}; set it to {must}")
+
+
+def _refuse_unknown(where: str, given: Any, known: Mapping[str, Any]) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where} is {given!r}; it is a block of {', '.join(known)}")
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{where}.{key} is unknown; {near_names(str(key), list(known))}")
+
+
+def _refuse_other_estimators(config) -> None:
+    estimator = OmegaConf.select(config, "algorithm.adv_estimator")
+    if estimator != "grpo":
+        raise ValueError(
+            f"algorithm.adv_estimator is {estimator!r}; sv6d.beyond changes the advantages of GRPO: set it to grpo, or "
+            f"switch task_ema, difficulty and length off"
+        )
