@@ -18,6 +18,7 @@ COMMANDS = {
     "average": ("sv6d.sft.average", "Average the last checkpoints of a run into one (SWA, section 5.1.2)."),
     "grpo": ("sv6d.recipes.launch_grpo", "Train with GRPO and asynchronous rollouts (section 5.2)."),
     "report": ("sv6d.reports.cli", "Draw a run's entropy, reward and length, by task and component (Figure 3)."),
+    "compare": ("sv6d.reports.compare_cli", "Which of two runs earns more, by task, with intervals and a verdict."),
     "demo": ("sv6d.recipes.demo.story", "The whole job on a CPU: footage, SFT, averaging, GRPO, report."),
 }
 

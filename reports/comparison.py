@@ -1,0 +1,185 @@
+"""Two runs against each other: paired by prompt where both were asked it, bootstrap intervals by task, a verdict in a line.
+
+The reward of a run is that of its last steps, each task weighing the same. Prompts are the units of the bootstrap: the G
+rollouts of a prompt are alike, and prompts that both runs were asked differ by policy alone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .numbers import task_order
+from .runs import ENDS, Run, dynamics, heldout_scores
+
+DRAWS = 4000  # bootstrap samples
+FEWEST = 3  # prompts of a task below which nothing is said of it
+PAIRED = 0.5  # tasks of which this share of the prompts is in both runs are compared prompt by prompt
+
+
+class Interval(NamedTuple):
+    """A difference, B - A, and its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "even"]:
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "even"
+
+
+class TaskComparison(NamedTuple):
+    task: str
+    a: float
+    b: float
+    """Mean rewards in the compared steps, over the prompts that are compared."""
+    difference: Interval
+    prompts: int
+    """Prompts compared: pairs where `paired`, else those of the run that has fewer."""
+    paired: bool
+
+
+class Comparison(NamedTuple):
+    """B against A; every difference is B - A."""
+
+    a: str
+    b: str
+    steps: tuple[tuple[int, int], tuple[int, int]]
+    """First and last compared step of A and of B."""
+    confidence: float
+    overall: Interval
+    """Mean over tasks, each weighing the same."""
+    tasks: tuple[TaskComparison, ...]
+    beside: dict[str, tuple[float, float]]
+    """Means of A and of B in the same steps: entropy, length, held-out reward, seconds a step; NaN: not measured."""
+    left_out: tuple[str, ...]
+    """Sentences on what could not be compared."""
+
+    @property
+    def verdict(self) -> str:
+        """The line to quote."""
+        mean, low, high = self.overall
+        better, worse = (sum(t.difference.verdict == word for t in self.tasks) for word in ("better", "worse"))
+        how = {True: "paired by prompt", False: "not paired"}
+        paired = {t.paired for t in self.tasks}
+        pairing = (
+            how[paired.pop()] if len(paired) == 1 else f"{sum(t.paired for t in self.tasks)} tasks paired by prompt"
+        )
+        size = f"{mean:+.3f} ({self.confidence:.0%} interval {low:+.3f} to {high:+.3f}"
+        counts = f"over {len(self.tasks)} task{'s' * (len(self.tasks) != 1)} and {sum(t.prompts for t in self.tasks)} prompts, {pairing})"
+        tasks = f"better in {better}, worse in {worse}"
+        opening = {"better": f"{self.b} earns more than {self.a}", "worse": f"{self.b} earns less than {self.a}"}
+        said = opening.get(self.overall.verdict, f"{self.b} and {self.a} cannot be told apart")
+        return f"{said}: {size}, {counts}; {tasks}."
+
+
+class ComparisonError(ValueError):
+    """Two runs that have nothing in common; the message says what each has."""
+
+
+def compare(a: Run, b: Run, steps: int = ENDS, confidence: float = 0.95, seed: int = 0) -> Comparison:
+    """Compare the last `steps` steps of two runs, task by task.
+
+    A task is paired where at least half of its prompts (of the run that has fewer) were asked of both in those steps; then only
+    these are compared. The intervals of single tasks are widened for their number (Bonferroni), so that the chance that any
+    of them misses is 1 - `confidence`; that of the whole is not.
+
+    Raises:
+        ComparisonError: a run without recorded rollouts, or no task in both.
+        ValueError: `steps` below 1, `confidence` not between 0 and 1.
+    """
+    if steps < 1 or not 0 < confidence < 1:
+        raise ValueError(f"steps={steps} must be at least 1 and confidence={confidence} between 0 and 1")
+    ends = [_last(run, steps) for run in (a, b)]
+    shared = task_order(set(ends[0]["task"].unique()) & set(ends[1]["task"].unique()))
+    left_out = [
+        f"{task} is in {run.name} alone"
+        for run, rows in zip((a, b), ends, strict=True)
+        for task in task_order(set(rows["task"].unique()) - set(shared))
+    ]
+    same_rows = _same_rows(*ends)
+    if not same_rows:
+        left_out.append("prompts of the same name have other true segments in the other run, so none are paired")
+    rng = np.random.default_rng(seed)
+    level = 1 - (1 - confidence) / max(len(shared), 1)
+    tasks, draws, means = [], [], []
+    for task in shared:
+        x, y, paired = _prompts(*(rows[rows["task"] == task] for rows in ends), same_rows)
+        if min(len(x), len(y)) < FEWEST:
+            left_out.append(f"{task} has fewer than {FEWEST} prompts to compare ({min(len(x), len(y))})")
+            continue
+        drawn = _draw(rng, y - x) if paired else _draw(rng, y) - _draw(rng, x)
+        mean = float(y.mean() - x.mean())
+        counted = min(len(x), len(y))
+        tasks.append(
+            TaskComparison(task, float(x.mean()), float(y.mean()), _interval(mean, drawn, level), counted, paired)
+        )
+        draws.append(drawn)
+        means.append(mean)
+    if not tasks:
+        raise ComparisonError(
+            f"{a.name} and {b.name} have no task that can be compared. " + " ".join(f"{s}." for s in left_out)
+        )
+    overall = _interval(float(np.mean(means)), np.mean(draws, axis=0), confidence)
+    spans = tuple((int(rows["step"].min()), int(rows["step"].max())) for rows in ends)
+    return Comparison(a.name, b.name, spans, confidence, overall, tuple(tasks), _beside(a, b, steps), tuple(left_out))
+
+
+def _last(run: Run, steps: int) -> pd.DataFrame:
+    if run.rollouts.empty:
+        raise ComparisonError(f"{run.name} has no recorded rollouts to compare. " + " ".join(run.missing))
+    scored = run.rollouts[run.rollouts["score"].notna()]
+    last = np.unique(scored["step"])[-steps:]
+    return scored[scored["step"].isin(last)]
+
+
+def _prompts(a: pd.DataFrame, b: pd.DataFrame, same_rows: bool) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Mean score a prompt of both runs; row by row the same prompt where they are paired."""
+    x, y = (_by_prompt(rows)["score"] for rows in (a, b))
+    both = x.index.intersection(y.index)
+    if same_rows and len(both) >= max(PAIRED * min(len(x), len(y)), 1):
+        return x[both].to_numpy(), y[both].to_numpy(), True
+    return x.to_numpy(), y.to_numpy(), False
+
+
+def _by_prompt(rows: pd.DataFrame) -> pd.DataFrame:
+    """A prompt that was asked twice counts once; rows without a prompt's name count by group, and never pair."""
+    named = rows["prompt"].fillna("").astype(str)
+    alone = "group " + rows["step"].astype(str) + " " + rows["group"].astype(str) + f" {id(rows)}"
+    return rows.groupby(named.where(named != "", alone))[["score", "n_true"]].mean()
+
+
+def _same_rows(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    """Whether a prompt's name means the same row in both runs: where data were made anew, the numbers of true segments differ."""
+    x, y = (_by_prompt(rows)["n_true"].dropna() for rows in (a, b))
+    both = x.index.intersection(y.index)
+    return bool((x[both] == y[both]).all())
+
+
+def _draw(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
+    """Bootstrap distribution of the mean."""
+    return values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(axis=1)
+
+
+def _interval(mean: float, drawn: np.ndarray, confidence: float) -> Interval:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high))
+
+
+def _beside(a: Run, b: Run, steps: int) -> dict[str, tuple[float, float]]:
+    return {name: (x, y) for (name, x), y in zip(_means(a, steps).items(), _means(b, steps).values(), strict=True)}
+
+
+def _means(run: Run, steps: int) -> dict[str, float]:
+    curves, heldout = dynamics(run), heldout_scores(run)
+    seconds = run.metrics["timing_s/step"].dropna() if "timing_s/step" in run.metrics else pd.Series(dtype=float)
+    return {
+        "entropy": float(curves["entropy"].dropna().tail(steps).mean()),
+        "length": float(curves["length"].dropna().tail(steps).mean()),
+        "heldout": float(heldout.iloc[-1].mean()) if len(heldout) else float("nan"),
+        "seconds": float(seconds.mean()),
+    }
