@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections import defaultdict
+from types import MappingProxyType
 
 import transfer_queue as tq
 from omegaconf import OmegaConf, open_dict
@@ -34,7 +35,7 @@ def require_plugin() -> None:
     mends.require("verl")
 
 
-def rollout_rows(keys, tags, data, *, step: int, limit: int, decode=None) -> list[dict]:
+def rollout_rows(keys, tags, data, *, step: int, limit: int, decode=None, kl_of=MappingProxyType({})) -> list[dict]:
     """One record a rollout, as the recorder takes them.
 
     Args:
@@ -45,6 +46,7 @@ def rollout_rows(keys, tags, data, *, step: int, limit: int, decode=None) -> lis
         step: the training step.
         limit: `data.max_response_length`; a response of that many tokens counts as truncated.
         decode: token ids -> text; the text is recorded where it is given.
+        kl_of: the KL to the reference by key, of the rollouts that were measured (`KLTrainer`).
     """
     rows = []
     tasks, infos, extras = column(data, "data_source"), column(data, "extra_info"), column(data, "extra_fields")
@@ -65,6 +67,7 @@ def rollout_rows(keys, tags, data, *, step: int, limit: int, decode=None) -> lis
             "response_length": int(tag["response_len"]),
             "truncated": int(tag["response_len"]) >= limit,
             "entropy": None if entropies[i] is None else float((entropies[i] * mask).sum() / tokens),
+            "kl": kl_of.get(key),
             "version_start": int(tag["min_global_steps"]),
             "version_end": int(tag["max_global_steps"]),
             "advantage": float((advantages[i] * mask).sum() / tokens),
@@ -80,7 +83,7 @@ def task_metrics(rows: list[dict]) -> dict[str, float]:
     """Means by task of everything numeric in the rows (NaN and missing values left out), and how many groups learnt
     nothing because all their scores are equal: `task/<task>/<name>`."""
     values, groups = defaultdict(list), defaultdict(lambda: defaultdict(list))
-    numeric = ("score", *(c for c in COMPONENTS if c != "score"), "response_length", "truncated", "entropy")
+    numeric = ("score", *(c for c in COMPONENTS if c != "score"), "response_length", "truncated", "entropy", "kl")
     for row in rows:
         groups[row["task"]][row["group"]].append(row["score"])
         for name in numeric:
@@ -116,6 +119,7 @@ class RecordingTrainer:
     """Mixin over a V1 trainer. `base_mode` is the mode of the trainer under it, by whose name verl asks questions."""
 
     base_mode: str
+    kl_of = MappingProxyType({})  # by key; `KLTrainer` sets it where it measures
 
     def __init__(self, config):
         require_plugin()
@@ -171,9 +175,8 @@ class RecordingTrainer:
         fields += ["responses"] if self._record_text else []
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
         limit = self.config.data.max_response_length
-        rows = rollout_rows(
-            keys, tags, data, step=step, limit=limit, decode=self._decode if self._record_text else None
-        )
+        decode = self._decode if self._record_text else None
+        rows = rollout_rows(keys, tags, data, step=step, limit=limit, decode=decode, kl_of=self.kl_of)
         return rows, fresh_difference(tags, data, step=step) if comparable else None
 
     def _decode(self, ids):

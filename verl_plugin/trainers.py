@@ -8,20 +8,25 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from .balance import BalancedTrainer
 from .judging import JudgedTrainer
+from .kl import KLTrainer
 from .recording import RecordingTrainer
 from .shaping import ShapingTrainer
 
 
+class Extended(RecordingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, KLTrainer):
+    """All that we add, to go before a trainer of verl; where two change the same method, the first calls the second."""
+
+
 @register_trainer("sv6d_sync")
-class SyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, PPOTrainerSync):
+class SyncTrainer(Extended, PPOTrainerSync):
     base_mode = "sync"
 
 
 @register_trainer("sv6d_colocate_async")
-class ColocateAsyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, PPOTrainerColocateAsync):
+class ColocateAsyncTrainer(Extended, PPOTrainerColocateAsync):
     base_mode = "colocate_async"
 
 
 @register_trainer("sv6d_separate_async")
-class SeparateAsyncTrainer(RecordingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, PPOTrainerSeparateAsync):
+class SeparateAsyncTrainer(Extended, PPOTrainerSeparateAsync):
     base_mode = "separate_async"
