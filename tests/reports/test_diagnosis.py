@@ -1,0 +1,267 @@
+"""Each rule sees what it is for and nothing else: runs with one fault each, and real runs of the demo."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sv6d.reports.diagnosis import RULES, diagnose
+from sv6d.reports.diagnosis.evidence import change
+from sv6d.reports.runs import load_run
+from told_run import told_run
+
+TASKS = ("subject", "shot_framing", "ocr_regular", "visual_reasoning")
+BEFORE_AFTER = {0: 0.3, 30: 0.5}
+
+
+def seen(run, *levels):
+    """(rule, task) of the findings of these levels."""
+    return {(f.rule, f.task) for f in diagnose(run) if f.level in (levels or ("alarm", "warning"))}
+
+
+def falls(t):
+    return 1.2 - 1.19 * t
+
+
+@pytest.fixture
+def told(tmp_path):
+    return lambda tasks, **more: told_run(tmp_path / "run", {task: tasks.get(task, {}) for task in TASKS}, **more)
+
+
+def heldout(scores):
+    """Metrics with a validation at the given steps: {step: score}."""
+    return lambda step: {f"val-core/{task}/reward/mean@1": scores[step] for task in TASKS} if step in scores else {}
+
+
+def test_a_healthy_run_has_no_finding(told):
+    run = told({}, metrics=heldout({0: 0.3, 30: 0.48}))
+    assert seen(run) == set()
+
+
+def test_a_rule_that_lacks_its_data_says_what(told):
+    lacking = {f.rule: f.evidence for f in diagnose(told({})) if f.level == "unjudged"}
+    assert lacking["judge_failures"] == "no judge was asked (judge/asked)"
+    assert lacking["rollout_mismatch"].startswith("no training/rollout_actor_probs_pearson_corr")
+    assert "entropy_collapse" not in lacking
+
+
+def test_a_run_of_few_steps_is_not_judged_by_its_trend(told):
+    run = told({task: {"entropy": lambda t: 0.001} for task in TASKS}, steps=6)
+    assert ("entropy_collapse", None) in seen(run, "unjudged") and not seen(run)
+
+
+def test_entropy_collapse(told):
+    run = told({task: {"entropy": falls} for task in TASKS})
+    (found,) = [f for f in diagnose(run) if f.level == "alarm"]
+    # mean of the first five steps of 1.2 - 1.19 t: 1.2 - 1.19 * .1; of the last five, t = 26/30 ... 1: 1.2 - 1.19 * 28/30
+    assert found.rule == "entropy_collapse" and "entropy 1.081 -> 0.089 nats" in found.evidence
+    assert found.steps == (26, 30) and "clip_ratio_high" in found.advice
+
+
+def test_the_policy_falls_apart(told):
+    hill = {"score": lambda t: 0.3 + 0.4 * t if t < 0.5 else max(0.02, 1.3 - 1.6 * t)}
+    run = told(dict.fromkeys(TASKS, hill))
+    assert ("policy_collapse", None) in seen(run, "alarm")
+
+
+def test_answers_that_grow_for_nothing(told):
+    run = told({"subject": {"response_length": lambda t: 20 + 60 * t, "score": lambda t: 0.3}})
+    assert seen(run) == {("length_hacking", "subject")}
+    run = told({task: {"response_length": lambda t: 20 + 60 * t, "score": lambda t: 0.3} for task in TASKS})
+    assert ("length_hacking", None) in seen(run, "alarm")
+
+
+def test_answers_that_grow_and_earn_by_it_are_fine(told):
+    assert seen(told({"subject": {"response_length": lambda t: 20 + 60 * t}})) == set()
+
+
+def test_answers_that_reach_the_limit(told):
+    run = told({"subject": {"truncated": lambda t: 0.6 * t}})
+    (found,) = [f for f in diagnose(run) if f.level == "warning"]
+    assert found.rule == "length_hacking" and found.title == "Answers run into the length limit"
+
+
+def test_length_that_pays_within_groups(tmp_path):
+    """Every second answer of a group is ten times as long and earns .2 more."""
+    import numpy as np
+    import pandas as pd
+    from sv6d.reports.recorder import Recorder
+    from sv6d.reports.runs import load_run
+
+    rng = np.random.default_rng(0)
+    with Recorder(tmp_path) as recorder:
+        for step in range(1, 31):
+            long = rng.random(32) < step / 60
+            table = pd.DataFrame({"uid": [f"{step}-{i}" for i in range(32)], "task": "subject"})
+            table["group"] = [f"{step}-{i // 8}" for i in range(32)]
+            table["score"] = 0.3 + 0.2 * long + 0.01 * rng.standard_normal(32)
+            table["response_length"] = np.where(long, 200, 20)
+            recorder.write(table.to_dict("records"), step)
+            recorder.flush()
+    titles = {f.title for f in diagnose(load_run(tmp_path)) if f.level == "warning"}
+    assert "Within a group the longer answer earns more" in titles
+
+
+def test_the_held_out_reward_falls_while_the_training_reward_rises(told):
+    found = diagnose(told({}, metrics=heldout({0: 0.4, 30: 0.3})))
+    alarm = next(f for f in found if f.level == "alarm")
+    assert alarm.rule == "reward_hacking" and "held-out 0.400 -> 0.300" in alarm.evidence
+
+
+def test_a_component_falls_while_the_reward_rises(told):
+    run = told({"subject": {"format": lambda t: 0.6 + 0.4 * t, "label": lambda t: 0.5 - 0.4 * t}})
+    found = [f for f in diagnose(run) if f.task == "subject"]
+    assert [(f.rule, f.level, f.title) for f in found] == [
+        ("reward_hacking", "warning", "The reward rises and label falls")
+    ]
+
+
+def test_a_reward_that_is_always_0_is_a_wiring_error(told):
+    run = told({"ocr_regular": {"score": lambda t: 0.0}}, noise=0.0)
+    wired = {f.task: f for f in diagnose(run) if f.rule == "constant_reward"}
+    assert set(wired) == {"ocr_regular"} and wired["ocr_regular"].title == "The reward is always 0"
+    assert wired["ocr_regular"].evidence == "360 rollouts in 30 steps, every score 0"
+
+
+def test_dead_groups_of_a_task_and_of_a_run(told):
+    run = told({"ocr_regular": {"score": lambda t: 0.3 + 0.2 * t}}, noise=0.0)
+    assert ("dead_groups", None) in seen(run, "alarm")
+    assert {("dead_groups", task) for task in TASKS} <= seen(run, "warning")
+
+
+def test_a_starved_task(told):
+    run = told({}, absent=lambda task, step: task == "subject" and step > 10)
+    assert seen(run) == {("starved_task", "subject")}
+    assert seen(told({}, mixture={"subject": 9, "shot_framing": 1, "ocr_regular": 1, "visual_reasoning": 1})) == {
+        ("starved_task", "subject")  # 25 % of the groups where 75 % were asked for
+    }
+
+
+def test_scoring_that_fails(told):
+    run = told({"subject": {"failed": lambda t: float(t > 0.5)}})
+    assert seen(run, "alarm") == {("failed_scoring", "subject")}
+
+
+def judge(asked, failed):
+    return lambda step: {"judge/asked": asked, "judge/failed": failed}
+
+
+@pytest.mark.parametrize(("failed", "level"), [(1, None), (10, "warning"), (50, "alarm")])
+def test_a_judge_that_fails(told, failed, level):
+    found = [f.level for f in diagnose(told({}, metrics=judge(100, failed))) if f.rule == "judge_failures"]
+    assert found == ([level] if level else [])
+
+
+def test_a_judge_that_is_changed_in_the_middle(told):
+    jump = {"visual_reasoning": {"judge": lambda t: 0.4 if t < 0.5 else 0.8}}
+    run = told(jump, metrics=judge(100, 0))
+    (found,) = [f for f in diagnose(run) if f.rule == "judge_drift"]
+    assert found.steps == (14, 15) and found.task == "visual_reasoning"
+
+
+def test_a_judge_whose_marks_rise_as_the_policy_learns_does_not_drift(told):
+    slow = {"visual_reasoning": {"judge": lambda t: 0.2 + 0.6 * t}}
+    assert ("judge_drift", "visual_reasoning") not in seen(told(slow, metrics=judge(100, 0)))
+    fast = {"visual_reasoning": {"judge": lambda t: 0.4 + 0.4 * (t > 0.5), "format": lambda t: 0.3 + 0.6 * (t > 0.5)}}
+    assert ("judge_drift", "visual_reasoning") not in seen(told(fast, metrics=judge(100, 0)))
+
+
+def test_rollouts_of_another_policy(told):
+    run = told({}, metrics=lambda step: {"training/rollout_actor_probs_pearson_corr": 0.7})
+    assert seen(run, "alarm") == {("rollout_mismatch", None)}
+
+
+SIZES = ("close-up", "medium shot", "long shot", "extreme long shot")
+
+
+def answer(*shots) -> str:
+    labelled = [{"start": s, "end": e, "labels": {"camera_language": {"shot_size": tag}}} for s, e, tag in shots]
+    return json.dumps({"segments": labelled})
+
+
+def truth(*shots) -> str:
+    return json.dumps(json.loads(answer(*shots))["segments"])
+
+
+def test_labels_that_fall_to_one_tag(told):
+    def texts(task, step, i):
+        true = SIZES[(step + i) % 4]
+        said = "medium shot" if step > 10 else true
+        return (answer((0, 2, said)), truth((0, 2, true))) if task == "shot_framing" else (None, None)
+
+    (found,) = [f for f in diagnose(told({}, texts=texts)) if f.rule == "constant_tag"]
+    assert found.title == "camera_language.shot_size is always 'medium shot'" and found.task == "shot_framing"
+    assert "100% of the answers, 25% of the truth; label entropy 2.00 -> 0.00 bits, true 2.00" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("clock", "evidence"),
+    [(lambda s: 1.25 * s, "+25% of the true time"), (lambda s: s + 0.6, "+0.60 s in the middle")],
+)
+def test_answers_on_another_clock(told, clock, evidence):
+    def texts(task, step, i):
+        cut = 1.0 + 0.5 * (i % 5)
+        times = [(0.0, cut), (cut, 5.0)]
+        said = [(clock(s) if s else 0.0, clock(e), "long shot") for s, e in times]
+        return answer(*said), truth(*((s, e, "long shot") for s, e in times))
+
+    run = told({}, texts=lambda task, step, i: texts(task, step, i) if task == "subject" else (None, None))
+    (found,) = [f for f in diagnose(run) if f.rule == "video_clock"]
+    assert found.level == "alarm" and found.task == "subject" and evidence in found.evidence
+
+
+def test_answers_that_are_merely_wrong_have_no_clock(told):
+    def texts(task, step, i):
+        cut, said = 1.0 + 0.5 * (i % 5), 0.7 + 0.9 * ((i * 7 + step) % 4)
+        shots = [(0.0, cut, "long shot"), (cut, 5.0, "long shot")]
+        return answer((0.0, said, "long shot"), (said, 5.0, "long shot")), truth(*shots)
+
+    run = told({}, texts=lambda task, step, i: texts(task, step, i) if task == "subject" else (None, None))
+    assert "video_clock" not in {f.rule for f in diagnose(run)}
+
+
+def test_other_thresholds(told):
+    run = told({})
+    assert any(f.rule == "dead_groups" for f in diagnose(run, thresholds={"dead_groups": {"share": -1}}))
+    with pytest.raises(ValueError, match="no rule is called 'dead_group'; there are constant_reward, "):
+        diagnose(run, thresholds={"dead_group": {}})
+    with pytest.raises(ValueError, match="dead_groups has no threshold shar; it has share, task_share"):
+        diagnose(run, thresholds={"dead_groups": {"shar": 1}})
+
+
+def test_the_gravest_come_first_and_every_rule_has_a_sentence(told):
+    run = told({task: {"entropy": falls, "truncated": lambda t: 0.6 * t} for task in TASKS})
+    levels = [f.level for f in diagnose(run)]
+    assert levels == sorted(levels, key=["alarm", "warning", "unjudged"].index)
+    assert all(rule.about.endswith(".") and rule.thresholds for rule in RULES)
+
+
+def test_a_change_is_measured_against_its_own_noise():
+    import numpy as np
+
+    # windows of 2: means 1 and 5; variances 2 and 2 (n - 1): error = sqrt((2 + 2) / 2)
+    found = change(np.array([0.0, 2.0, 9.0, 4.0, 6.0]), 2)
+    assert (found.first, found.last) == (1.0, 5.0) and found.error == pytest.approx(2**0.5)
+    assert not found.rose(0.1)  # 4 < 3 * 1.414
+    assert change(np.array([1.0, float("nan"), 2.0, 3.0]), 2) is None
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_the_demo_s_runs_raise_no_alarm_and_warn_of_what_is_so(seed):
+    """Two real runs of the demo, as recorded (tests/reports/recorded). Both learn; their weak places are true ones: the
+    localization task ends with one answer for everything, and text recognition grows longer and no better."""
+    run = load_run(Path(__file__).parent / "recorded" / f"demo-seed{seed}")
+    assert seen(run, "alarm") == set()
+    warned = {0: {("dead_groups", "temporal_action_localization")}, 2: set()}[seed]
+    assert seen(run, "warning") == warned | {("length_hacking", "ocr_regular"), ("length_hacking", "ocr_handwritten")}
+    assert {rule for rule, _ in seen(run, "unjudged")} == {
+        "constant_tag",
+        "judge_failures",
+        "judge_drift",
+        "video_clock",
+    }
+    localization = run.rollouts[run.rollouts["task"] == "temporal_action_localization"]
+    spread = localization[localization["step"] > 35].groupby("group")["score"].agg(lambda s: s.max() - s.min())
+    assert ((spread < 1e-9).mean() > 0.8) == (seed == 0)
+    ocr = run.rollouts[run.rollouts["task"] == "ocr_regular"].groupby("step")[["response_length", "score"]].mean()
+    assert ocr["response_length"].tail(5).mean() > 1.5 * ocr["response_length"].head(5).mean()
+    assert abs(ocr["score"].tail(5).mean() - ocr["score"].head(5).mean()) < 0.02
