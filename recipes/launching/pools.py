@@ -1,0 +1,83 @@
+"""The GPUs that a recipe asks of a cluster, in verl's own units, and whether the nodes that there are can give them.
+
+verl reserves them in Ray placement groups; what does not fit waits for ever there, without a word.
+"""
+
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+
+
+class Pool(NamedTuple):
+    """GPUs with one purpose.
+
+    Attributes:
+        name: what they do, for people.
+        settings: the keys of the configuration that say how many.
+        nodes, gpus: so many nodes of so many GPUs each.
+        block: GPUs that must lie on one node together: all of a trainer's node, those of one rollout replica.
+        cpus: logical CPUs that verl reserves beside each GPU.
+    """
+
+    name: str
+    settings: str
+    nodes: int
+    gpus: int
+    block: int
+    cpus: int
+
+
+def pools(config: DictConfig) -> list[Pool]:
+    """The trainer's GPUs; those of rollouts and of a reward model where they have their own."""
+    trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
+    per_node = trainer.n_gpus_per_node
+    found = [Pool("training", "trainer.nnodes x trainer.n_gpus_per_node", trainer.nnodes, per_node, per_node, 3)]
+    if separate(config):
+        keys = "actor_rollout_ref.rollout.nnodes x .n_gpus_per_node"
+        found.append(Pool("rollouts", keys, rollout.nnodes, rollout.n_gpus_per_node, replica(rollout), 2))
+    judge = config.reward.reward_model
+    if judge.enable and judge.enable_resource_pool:
+        keys = "reward.reward_model.nnodes x .n_gpus_per_node"
+        found.append(Pool("reward model", keys, judge.nnodes, judge.n_gpus_per_node, judge.n_gpus_per_node, 3))
+    return found
+
+
+def separate(config: DictConfig) -> bool:
+    """Whether rollouts have GPUs of their own."""
+    return config.trainer.v1.trainer_mode.endswith("separate_async")
+
+
+def replica(rollout: DictConfig) -> int:
+    """GPUs of one copy of the policy that lie on one node."""
+    world = rollout.tensor_model_parallel_size * rollout.data_parallel_size * rollout.pipeline_model_parallel_size
+    return min(world, rollout.n_gpus_per_node)
+
+
+def nodes_needed(config: DictConfig) -> int:
+    """Nodes, where every pool has nodes of its own."""
+    return sum(pool.nodes for pool in pools(config))
+
+
+def describe(wanted: list[Pool]) -> str:
+    """`3 x 8 GPUs for training (trainer.nnodes x trainer.n_gpus_per_node) and ...`"""
+    return " and ".join(f"{pool.nodes} x {pool.gpus} GPUs for {pool.name} ({pool.settings})" for pool in wanted)
+
+
+def unplaced(wanted: list[Pool], free: list[tuple[float, float]]) -> list[Pool]:
+    """The pools that find no place, the largest blocks placed first, each on the node that it leaves the fewest GPUs on.
+
+    Args:
+        free: (GPUs, logical CPUs) of each node.
+    """
+    left = [list(node) for node in free]
+    missing = []
+    for pool in sorted(wanted, key=lambda pool: -pool.block):
+        for _ in range(pool.nodes * pool.gpus // pool.block):
+            fitting = [node for node in left if node[0] >= pool.block and node[1] >= pool.block * pool.cpus]
+            if not fitting:
+                missing.append(pool)
+                break
+            node = min(fitting)
+            node[0] -= pool.block
+            node[1] -= pool.block * pool.cpus
+    return missing
