@@ -265,3 +265,11 @@ def test_the_demo_s_runs_raise_no_alarm_and_warn_of_what_is_so(seed):
     ocr = run.rollouts[run.rollouts["task"] == "ocr_regular"].groupby("step")[["response_length", "score"]].mean()
     assert ocr["response_length"].tail(5).mean() > 1.5 * ocr["response_length"].head(5).mean()
     assert abs(ocr["score"].tail(5).mean() - ocr["score"].head(5).mean()) < 0.02
+
+
+def test_the_page_names_every_rule_with_its_thresholds():
+    page = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text()
+    for found in RULES:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{found.name}` |")]
+        for name, value in found.thresholds.items():
+            assert f"`{name}` {value:g}" in row

@@ -1,0 +1,157 @@
+"""Two runs against each other: what pairs, what an interval covers, and the line that is quoted."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from sv6d.reports.compare_cli import command
+from sv6d.reports.comparison import ComparisonError, _draw, _interval, compare
+from sv6d.reports.recorder import Recorder
+from sv6d.reports.runs import load_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of one step or more from (task, prompt, score) rows: `run("a", [...])`."""
+
+    def make(name, rows, n_true=None, step=1):
+        with Recorder(tmp_path / name) as recorder:
+            recorder.write(
+                [
+                    {"uid": f"{task}{prompt}{i}", "task": task, "prompt": prompt, "group": f"{task}{prompt}",
+                     "score": score, "n_true": n_true, "response_length": 10, "entropy": 1.0}
+                    for i, (task, prompt, score) in enumerate(rows)
+                ],
+                step,
+            )  # fmt: skip
+        return load_run(tmp_path / name)
+
+    return make
+
+
+def rows(task, scores, prefix="p"):
+    return [(task, f"{prefix}{i}", score) for i, score in enumerate(scores)]
+
+
+def test_paired_differences_do_not_see_how_hard_the_prompts_are(run):
+    """Prompts from .1 to .9, each .05 better in B: paired, the interval is a point; not paired, it holds 0."""
+    hard = np.linspace(0.1, 0.9, 9)
+    a, b = run("a", rows("subject", hard)), run("b", rows("subject", hard + 0.05))
+    (task,) = compare(a, b).tasks
+    assert task.paired and task.prompts == 9
+    assert task.difference == pytest.approx((0.05, 0.05, 0.05))
+    other = run("other", rows("subject", hard + 0.05, prefix="q"))
+    (task,) = compare(a, other).tasks
+    assert not task.paired and task.difference.mean == pytest.approx(0.05)
+    assert task.difference.low < 0 < task.difference.high and task.difference.verdict == "even"
+
+
+def test_only_shared_prompts_count_where_half_of_them_are_shared(run):
+    a = run("a", [*rows("subject", [0.1, 0.2, 0.3]), ("subject", "only in a", 0.9)])
+    b = run("b", rows("subject", [0.2, 0.3, 0.4]))
+    (task,) = compare(a, b).tasks
+    assert task.paired and task.prompts == 3 and (task.a, task.b) == pytest.approx((0.2, 0.3))
+
+
+def test_the_rollouts_of_a_prompt_are_one_unit(run):
+    """Eight rollouts of each of three prompts are three units, however often they are asked."""
+    many = [(task, prompt, score) for task, prompt, score in rows("subject", [0.1, 0.5, 0.9]) for _ in range(8)]
+    (task,) = compare(run("a", many), run("b", many)).tasks
+    assert task.prompts == 3
+
+
+def test_prompts_of_other_data_are_not_paired(run):
+    """The same names, other truths: a dataset that was made with another seed."""
+    a, b = run("a", rows("subject", [0.1, 0.2, 0.3]), n_true=1), run("b", rows("subject", [0.1, 0.2, 0.3]), n_true=2)
+    found = compare(a, b)
+    assert not found.tasks[0].paired
+    assert found.left_out[0].startswith("prompts of the same name have other true segments")
+
+
+def test_each_task_weighs_the_same(run):
+    """One task with 3 prompts gains .3, one with 30 gains nothing: +.15, not +.027."""
+    few, many = [0.1, 0.2, 0.3], [0.5] * 30
+    a = run("a", rows("subject", few) + rows("ocr_regular", many))
+    b = run("b", rows("subject", np.add(few, 0.3)) + rows("ocr_regular", many))
+    found = compare(a, b)
+    assert found.overall.mean == pytest.approx(0.15)
+    assert [t.task for t in found.tasks] == ["subject", "ocr_regular"]  # in the order of the task table
+    assert found.verdict == (
+        f"{b.name} earns more than {a.name}: +0.150 (95% interval +0.150 to +0.150, over 2 tasks and 33 prompts, "
+        "paired by prompt); better in 1, worse in 0."
+    )
+
+
+def test_intervals_cover_as_often_as_they_say():
+    """200 samples of 20 from a skewed distribution with mean 1: a bootstrap of so few falls a little short of 95 %."""
+    rng = np.random.default_rng(0)
+    samples = rng.exponential(size=(200, 20))
+    intervals = [_interval(s.mean(), _draw(rng, s), 0.95) for s in samples]
+    covered = np.mean([found.low <= 1.0 <= found.high for found in intervals])
+    assert 0.87 <= covered <= 0.98
+
+
+def test_more_tasks_make_wider_intervals_for_each(run):
+    rng = np.random.default_rng(1)
+    one = rows("subject", rng.random(20))
+    more = [row for task in ("ocr_regular", "shot_framing") for row in rows(task, rng.random(20))]
+    shifted = [(t, p, s + 0.1 * rng.random()) for t, p, s in one + more]
+    alone = compare(run("a1", one), run("b1", shifted[:20])).tasks[0].difference
+    among = compare(run("a3", one + more), run("b3", shifted)).tasks[0].difference
+    assert among.high - among.low > alone.high - alone.low
+
+
+def test_what_cannot_be_compared_is_said(run, tmp_path):
+    a = run("a", rows("subject", [0.1] * 3) + rows("ocr_regular", [0.1] * 2))
+    b = run("b", rows("subject", [0.1] * 3) + rows("ocr_regular", [0.1] * 2) + rows("shot_framing", [0.2] * 3))
+    assert compare(a, b).left_out == (
+        f"shot_framing is in {b.name} alone",
+        "ocr_regular has fewer than 3 prompts to compare (2)",
+    )
+    with pytest.raises(ComparisonError, match="have no task that can be compared"):
+        compare(a, run("c", rows("shot_framing", [0.2] * 3)))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "metrics.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.5}}\n')
+    with pytest.raises(ComparisonError, match="has no recorded rollouts to compare"):
+        compare(a, load_run(bare))
+
+
+def test_only_the_last_steps_count(run, tmp_path):
+    run("a", rows("subject", [0.0] * 3), step=1)
+    a = run("a", rows("subject", [0.5] * 3), step=2)
+    assert compare(a, a, steps=1).tasks[0].a == 0.5 and compare(a, a, steps=1).steps == ((2, 2), (2, 2))
+    assert compare(a, a, steps=2).tasks[0].a == 0.25
+
+
+def test_the_command_prints_table_and_verdict(run):
+    a, b = run("a", rows("subject", [0.1, 0.5, 0.9])), run("b", rows("subject", [0.2, 0.6, 1.0]))
+    result = CliRunner().invoke(command, [str(a.path), str(b.path)], env={"COLUMNS": "100"})
+    assert result.exit_code == 0, result.output
+    assert "subject" in result.output and "3 pairs" in result.output
+    assert result.output.splitlines()[-1].startswith(f"{b.name} earns more than {a.name}: +0.100")
+
+
+def test_the_command_s_json_is_the_comparison(run):
+    a, b = run("a", rows("subject", [0.1, 0.5, 0.9])), run("b", rows("subject", [0.2, 0.6, 1.0]))
+    told = json.loads(CliRunner().invoke(command, [str(a.path), str(b.path), "--json"]).output)
+    found = compare(a, b)
+    assert told["verdict"] == found.verdict and told["overall"]["verdict"] == "better"
+    assert told["tasks"][0]["difference"]["mean"] == pytest.approx(found.tasks[0].difference.mean, abs=1e-6)
+    assert told["beside"]["heldout"] == {"a": None, "b": None}
+
+
+def test_a_folder_that_is_no_run_is_named(run, tmp_path):
+    a = run("a", rows("subject", [0.1] * 3))
+    result = CliRunner().invoke(command, [str(a.path), str(tmp_path / "nowhere")])
+    assert result.exit_code == 1 and "nowhere: no such folder" in result.output
+
+
+def test_runs_are_compared_as_tables_without_a_group_name(run):
+    """Rows whose prompt has no name never pair."""
+    a = run("a", [("subject", "", s) for s in (0.1, 0.2, 0.3)])
+    frame = pd.concat([a.rollouts.assign(group=pd.Categorical([f"g{i}"] * 3)) for i in range(3)])
+    a = a.__class__(**{**a.__dict__, "rollouts": frame})
+    assert not compare(a, a).tasks[0].paired
