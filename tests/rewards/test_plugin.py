@@ -88,7 +88,7 @@ def test_its_ground_truths_are_checked_by_it(said):
             "missing",
             ["PluginError", "toy-sv6d 0.3.0", "toy_missing = toy_sv6d:NOT_THERE", "does not load", "uninstall"],
         ),
-        ("no_family", ["PluginError", "toy-sv6d 0.3.0", "toy_no_family", "cooking.yaml", "Family"]),
+        ("no_family", ["PluginError", "toy-sv6d 0.3.0", "toy_no_family", "PosixPath", "Family"]),
         ("no path", ["PluginError", "toy-sv6d 0.3.0", "toy_no_path", "path of a YAML"]),
         ("unknown task", ["TaskError", "'toy_family'"]),
         ("no taxonomy", ["TaxonomyError", "'toy_cookin'", "did you mean 'toy_cooking'"]),
