@@ -27,10 +27,12 @@ _FRAMES = {
     "total_pixels": pa.int64(),
     "video_start": pa.float64(),
     "video_end": pa.float64(),
+    "sample_fps": pa.float64(),
 }
 _SAMPLING = {"fps", "nframes", "min_frames", "max_frames"}
 MEDIA_OPTIONS = {"image": tuple(_SIZES), "video": (*_SIZES, *_FRAMES)}
-"""The options of qwen-vl-utils that a row can carry, by kind of media: fps is the sampling rate, video_* are seconds."""
+"""The options of qwen-vl-utils that a row can carry, by kind of media: fps is the sampling rate, video_* are seconds.
+Ours is `sample_fps`, the rate at which a folder of frames was cut (docs/video.md)."""
 
 RL_SCHEMA = pa.schema(
     {
@@ -279,7 +281,7 @@ def validate_row(row: dict[str, Any], root: str | os.PathLike, taxonomy: Taxonom
     except ValueError as error:
         raise RowError(f"{where}: reward_model.ground_truth: {error}") from error
     for path in media_paths(row):
-        if "://" not in path and not os.path.isfile(path):
+        if "://" not in path and not os.path.exists(path):
             raise MissingMedia(f"{where}: media file {path} is missing; restore it or remove the row")
 
 

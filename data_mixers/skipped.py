@@ -42,7 +42,7 @@ class SkippedRows:
         task, index = key
         line = {"task": task, "index": index, "id": (row.get("extra_info") or {}).get("id"), "error": reason}
         logger.warning(
-            "skipped row %d of %s (id %r): %s; the next row of its task stands in", index, task, line["id"], reason
+            "skipped row %d of %s (id %r): %s; another row of its task stands in", index, task, line["id"], reason
         )
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)

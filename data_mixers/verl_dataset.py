@@ -7,7 +7,6 @@ Set `data.custom_cls` to `pkg://sv6d.data_mixers.verl_dataset` and `MixtureDatas
 import asyncio
 import json
 import logging
-import os
 from copy import copy
 from functools import cache, partial
 from typing import Any
@@ -16,20 +15,19 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from omegaconf import OmegaConf
+from qwen_vl_utils import fetch_image
 from torch.utils.data import get_worker_info
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from ..rewards.families import find_taxonomy
-from .media import probe
+from .clips import fetch
+from .media import DECODE_SECONDS, probe
 from .memo import Memo
 from .mixture import Mixture
 from .prompt_length import prompt_builder, prompt_tokens
 from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, fill_options, resolve_media
 from .skipped import SkippedRows
 from .sources import examine_rows, row_files, task_order
-
-# qwen-vl-utils reads this once, at import: the same frames in every process, whatever other decoders are installed.
-os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +41,7 @@ _SETTINGS = {
     "skipped_rows": None,
     "taxonomy": None,
     "video": {},
+    "decode_seconds": DECODE_SECONDS,
 }
 _DECODED = Memo(capacity=2 << 30)
 _PROCESSED = Memo(capacity=2 << 30)
@@ -72,6 +71,7 @@ class MixtureDataset(RLHFDataset):
                 that sets one of the times sets all, and so of the sizes.
             taxonomy: path or plugged-in name of the taxonomy that the ground truths use, as in `reward.reward_kwargs`; null
                 for ours.
+            decode_seconds: how long looking at a media file, or decoding it, may take before its process is ended.
         max_samples: of validation files, use this many rows, evenly over the tasks; -1 for all.
 
     Raises:
@@ -128,7 +128,7 @@ class MixtureDataset(RLHFDataset):
         if not self.training:
             index = self.order[position]
             task = self.dataframe[int(index)]["data_source"]
-            return super().__getitem__(self._usable(task, int(np.searchsorted(self.rows_of[task], index))))
+            return self._item(task, int(np.searchsorted(self.rows_of[task], index)))
         self._next = position + 1
         task, row, epoch = self.mixture.locate(position)
         return self._item(task, row, position=position, epoch=epoch)
@@ -142,19 +142,22 @@ class MixtureDataset(RLHFDataset):
         return self._item(task, row, position=-1, epoch=epoch)
 
     def _item(self, task: str, row: int, **about: int) -> dict[str, Any]:
-        item = super().__getitem__(self._usable(task, row))
+        row = self._usable(task, row)
+        item = super().__getitem__(int(self.rows_of[task][row]))
         item["extra_info"].update(about)
+        for part in _media_parts(item["raw_prompt"]):  # the rollouts' decoder is told nothing else of the row
+            part["row"] = [task, row, item["extra_info"].get("id")]
         return item
 
     def _usable(self, task: str, row: int) -> int:
-        """Index of the first row of the task, from `row` on and around, that can be trained on."""
+        """Number of the first row of the task, from `row` on and around, that can be trained on."""
         of_task = self.rows_of[task]
         for step in range(len(of_task)):
             candidate = (row + step) % len(of_task)
             index = int(of_task[candidate])
             error = self._row_error(index)
             if error is None:
-                return index
+                return candidate
             self.skipped.add((task, candidate), self.dataframe[index], error)
         raise RowError(
             f"none of the {len(of_task)} rows of {task} can be used: {self.skipped.reasons(task)}. "
@@ -170,7 +173,8 @@ class MixtureDataset(RLHFDataset):
     def _media_error(self, index: int) -> str | None:
         row = self.dataframe[index]
         local = ((item[kind], kind) for kind in MEDIA_OPTIONS for item in row[kind + "s"] if "://" not in item[kind])
-        return next(filter(None, (probe(path, kind).error for path, kind in local)), None)
+        looks = (probe(path, kind, self.settings["decode_seconds"]) for path, kind in local)
+        return next((found.error for found in looks if found.error), None)
 
     def _length_error(self, index: int) -> str | None:
         """A multimodal prompt that is too long is an error in the rollout; one of text alone is cut there, if it may be."""
@@ -181,7 +185,8 @@ class MixtureDataset(RLHFDataset):
             self._builder = prompt_builder(self.tokenizer, self.processor, self.config)
         messages = self._build_messages(row, key=self.prompt_key)
         try:
-            tokens = prompt_tokens(messages, self._builder, self.image_patch_size, self.tool_schemas)
+            seconds = self.settings["decode_seconds"]
+            tokens = prompt_tokens(messages, self._builder, self.image_patch_size, self.tool_schemas, seconds)
         except ValueError as error:  # a clip too short for its fps, sides of 200 to 1: what the rollout would meet too
             return f"its media cannot be prepared: {error}"
         if tokens is None or tokens <= self.max_prompt_length:
@@ -231,13 +236,19 @@ class MixtureDataset(RLHFDataset):
 
     @classmethod
     def _process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
-        try:
+        parts = _media_parts(messages)
+        if not all(isinstance(part.get("video", ""), str) for part in parts):
             return super()._process_multi_modal_info(messages, image_patch_size, config)
+        settings = _settings(config)
+        seconds = settings["decode_seconds"]
+        try:
+            images = [fetch_image(part, image_patch_size) for part in parts if part["type"] == "image"]
+            videos = [fetch(part, image_patch_size, seconds) for part in parts if part["type"] == "video"]
+            return images or None, videos or None, cls._extract_audio_info(messages)
         except Exception as error:  # whatever a decoder raises: it does not say which file
-            raise RowError(
-                f"media do not decode: {_media_parts(messages)}: {type(error).__name__}: {error}; "
-                f"`sv6d data validate` finds such rows, remove them from the row file"
-            ) from error
+            reason = f"media do not decode: {parts}: {type(error).__name__}: {error}"
+            _list_skipped(settings["skipped_rows"], parts, reason)
+            raise RowError(f"{reason}; `sv6d data validate` finds such rows, remove them from the row file") from error
 
     @classmethod
     async def process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
@@ -297,6 +308,12 @@ def _media_key(messages: list[dict]) -> str | None:
 def _media_parts(messages: list[dict]) -> list[dict]:
     parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
     return [part for part in parts if "text" not in part]
+
+
+def _list_skipped(folder: str | None, parts: list[dict], reason: str) -> None:
+    """List a row that failed in the rollouts beside those that the dataset found; its group is replaced by the replay buffer."""
+    for task, number, name in [part["row"] for part in parts if "row" in part][:1]:
+        SkippedRows(folder).add((task, number), {"extra_info": {"id": name}}, reason)
 
 
 def _settings(config) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from verl.utils.tokenizer import get_processor_token_id
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
+from ..data_mixers.rows import fill_options
 from ..data_mixers.verl_dataset import MixtureDataset
 
 MEDIA_MARK = re.compile(r"(<image>|<video>)")
@@ -46,6 +47,8 @@ class Prompter:
             Token ids up to and with the generation prompt, and the model's media inputs (`pixel_values_videos`,
             `video_grid_thw`, ...; empty for text).
         """
+        defaults = self.config.get("mixture", {}).get("video") or {}
+        row = {**row, "videos": [fill_options(video, defaults) for video in row["videos"]]}
         messages = [{**message, "content": parts(message["content"], row)} for message in row["prompt"]]
         images, videos, _ = MixtureDataset._process_multi_modal_info(messages, self.patch_size, self.config)
         features: dict[str, Any] = {}

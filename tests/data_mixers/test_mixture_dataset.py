@@ -440,15 +440,13 @@ def test_a_refill_is_a_row_that_can_be_used(dataset, spoil):
 
 @pytest.fixture
 def decodings(monkeypatch):
-    """How often verl's own decoding ran."""
+    """How often media were decoded."""
     calls = []
-    original = verl_dataset.RLHFDataset._process_multi_modal_info.__func__
     monkeypatch.setattr(verl_dataset, "_DECODED", Memo(1 << 30))
-    monkeypatch.setattr(
-        verl_dataset.RLHFDataset,
-        "_process_multi_modal_info",
-        classmethod(lambda cls, *args, **options: calls.append(1) or original(cls, *args, **options)),
-    )
+    for name in ("fetch", "fetch_image"):
+        original = getattr(verl_dataset, name)
+        counted = lambda *args, original=original: calls.append(1) or original(*args)  # noqa: E731
+        monkeypatch.setattr(verl_dataset, name, counted)
     return calls
 
 

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 import torch
 from PIL import Image
-from sv6d.data_mixers import prompt_length
+from sv6d.data_mixers.clips import hollow, plan
 from sv6d.data_mixers.media import probe
-from sv6d.data_mixers.prompt_length import hollow_video, prompt_builder, prompt_tokens
+from sv6d.data_mixers.prompt_length import prompt_builder, prompt_tokens
 from sv6d.data_mixers.verl_dataset import MixtureDataset
 
 PIXELS = {"min_pixels": 32 * 32, "max_pixels": 64 * 64, "total_pixels": 64 * 64 * 64}
@@ -80,13 +80,6 @@ def test_media_elsewhere_have_no_known_length(builder):
     assert prompt_tokens([{"role": "user", "content": [part]}], builder, 16) is None
 
 
-def test_a_video_that_does_not_tell_its_frames_has_no_known_length(builder, counting_video, monkeypatch):
-    look = probe(str(counting_video), "video")._replace(frames=0)
-    monkeypatch.setattr(prompt_length, "probe", lambda path, kind: look)
-    messages = [{"role": "user", "content": [{"type": "video", "video": str(counting_video)}]}]
-    assert prompt_tokens(messages, builder, 16) is None
-
-
 def test_a_processor_that_wants_content_leaves_the_length_unknown(counting_video, caplog):
     class Reading:
         def build_initial_tokens(self, messages, tools, images, videos):
@@ -101,7 +94,7 @@ def test_a_processor_that_wants_content_leaves_the_length_unknown(counting_video
     ("options", "error"),
     [
         ({"nframes": 80}, "nframes should in interval"),
-        ({"fps": 2.0, "video_start": 1.9, "video_end": 1.8}, "Invalid time range"),
+        ({"fps": 2.0, "video_start": 1.9, "video_end": 1.8}, "has 0 frames between video_start=1.9 and video_end=1.8"),
         ({"fps": 2.0, "min_pixels": 64 * 64, "max_pixels": 32 * 32}, "max_pixels"),
     ],
 )
@@ -113,9 +106,8 @@ def test_options_that_the_rollout_would_refuse_are_refused(builder, counting_vid
 
 def test_nothing_is_held_of_a_long_video(counting_video):
     """768 frames of 448 x 448 would be 1.8 GB; these have a shape and no memory."""
-    frames, metadata = hollow_video(
-        {"nframes": 768}, probe(str(counting_video), "video")._replace(frames=30_000, width=448, height=448), 16
-    )
+    found = probe(str(counting_video), "video")._replace(frames=30_000, width=448, height=448)
+    frames, metadata = hollow(plan({"video": "long.mp4", "nframes": 768, "total_pixels": 448 * 448 * 400}, found, 16))
     assert frames.shape == (768, 3, 448, 448)
     assert frames.device == torch.device("meta")
     assert metadata["frames_indices"][-1] == 29_999
