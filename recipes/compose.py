@@ -26,6 +26,10 @@ Kind = Literal["grpo", "sft"]
 FOLDER = Path(__file__).resolve().parent
 ROWS = {"grpo": "rl", "sft": "sft"}
 """The sub-folder of `sv6d.data` that a kind of run trains on."""
+VERL = {"grpo": "ppo_trainer", "sft": "sft_trainer_engine"}
+"""verl's own configuration, which the recipes of a kind inherit."""
+SHOWN = ("job", "changes")
+"""What `--cfg` prints."""
 
 
 class RecipeError(click.ClickException):
@@ -59,6 +63,28 @@ def _compose(kind: Kind, path: Path, overrides: list[str]) -> DictConfig:
     search = f"hydra.searchpath=[file://{FOLDER / kind},file://{verl_config_folder()}]"
     with initialize_config_dir(str(path.parent), version_base=None):
         return hydra_compose(path.stem, [search, *overrides])
+
+
+def shown(kind: Kind, config: DictConfig, what: Literal["job", "changes"]) -> str:
+    """A composed recipe as YAML, resolved: all of it, or what it changes of verl's defaults and adds to them."""
+    if what == "job":
+        return OmegaConf.to_yaml(config, resolve=True)
+    with initialize_config_dir(str(verl_config_folder()), version_base=None):
+        verl = hydra_compose(VERL[kind])
+    ours, theirs = (OmegaConf.to_container(each, resolve=True) for each in (config, verl))
+    return yaml.safe_dump(_changes(ours, theirs), sort_keys=False)
+
+
+def _changes(ours: dict, theirs: dict) -> dict:
+    found = {}
+    for key, value in ours.items():
+        before = theirs.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            if inner := _changes(value, before):
+                found[key] = inner
+        elif key not in theirs or value != before:
+            found[key] = value
+    return found
 
 
 def available(kind: Kind) -> list[str]:
@@ -173,7 +199,7 @@ def _explain(error: HydraException, kind: Kind, path: Path) -> str:
         return f"recipe {path.stem}: {error}"
     key = unknown.group(1)
     near = _near(key, list(leaves(_compose(kind, path, []))))
-    return f"{key} is no key of recipe {path.stem}{near}. `--cfg` prints all keys; +{key}=... adds a new one."
+    return f"{key} is no key of recipe {path.stem}{near}. `--cfg job` prints all keys; +{key}=... adds a new one."
 
 
 def leaves(config: DictConfig) -> dict[str, Any]:

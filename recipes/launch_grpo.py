@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 import click
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from . import supervise
-from .compose import RecipeError, check_gpus, check_inputs, compose
+from .compose import SHOWN, RecipeError, check_gpus, check_inputs, compose, shown
+from .launching import nodes
 from .stream import foretell
 
 
@@ -72,31 +73,63 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     check_batch(config)
     if told := foretell(config):
         console.print(told, highlight=False)
-    if config.trainer.nnodes == 1 and not config.ray_kwargs.ray_init.get("address"):
+    make_absolute(config)
+    nodes.settle_address(config)
+    if nodes.cluster_address(config):
+        nodes.require(config, console)
+    else:
         check_gpus(config)
-    for key in ("run_dir", "data", "model"):  # Ray's workers may stand in another folder
-        if key == "run_dir" or Path(config.sv6d[key]).exists():  # a model may be a hub's name
-            config.sv6d[key] = str(Path(config.sv6d[key]).absolute())
     job = [sys.executable, "-m", "sv6d.recipes.grpo_job"]
     done = supervise.steps_done(config, shards="actor")
     supervise.train(config, job, title="GRPO", done=done, describe=describe_step, console=console)
 
 
+def make_absolute(config: DictConfig) -> None:
+    """Absolute folders, since Ray's workers stand in others; a model that is no folder here is a hub's name."""
+    for key in ("run_dir", "data", "model"):
+        if key == "run_dir" or Path(config.sv6d[key]).exists():
+            config.sv6d[key] = str(Path(config.sv6d[key]).absolute())
+
+
 @click.command(name="grpo", short_help="Train with GRPO and asynchronous rollouts (section 5.2).")
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1)
-@click.option("--cfg", is_flag=True, help="Print the composed configuration and stop.")
-def command(recipe: str, overrides: tuple[str, ...], cfg: bool):
-    """Train with GRPO: RECIPE is a name from recipes/grpo (cpu_demo, leum_8b_1node) or a YAML of your own; OVERRIDES are Hydra's.
+@click.option(
+    "--cfg",
+    type=click.Choice(SHOWN),
+    help="Print the configuration and stop: all of it (job), or what the recipe changes of verl's defaults (changes).",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Do everything short of training: every check, Ray and each of its nodes, the prompts of the first step.",
+)
+def command(recipe: str, overrides: tuple[str, ...], cfg: str | None, dry_run: bool):
+    """Train with GRPO: RECIPE is a name from recipes/grpo or a YAML of your own; OVERRIDES are Hydra's.
 
     \b
-      sv6d grpo leum_8b_1node sv6d.data=data/rl sv6d.model=checkpoints/sft sv6d.run_dir=runs/leum
-      sv6d grpo cpu_demo --cfg sv6d.data=D sv6d.model=M sv6d.run_dir=R
+      cpu_demo        a tiny model on a CPU; the demo's
+      leum_2b_1gpu    a 2B model on one 80 GB GPU
+      leum_8b_1node   8B on eight 80 GB GPUs, which rollouts and training share
+      leum_8b_lora    the same with LoRA
+      leum_8b_sync    the same, synchronous: the run to compare with
+      leum_8b_async   8B on four nodes: three train, one writes rollouts without pause
 
-    The same command again continues an interrupted run from its last checkpoint.
+    \b
+      sv6d grpo leum_8b_1node sv6d.data=data sv6d.model=checkpoints/sft sv6d.run_dir=runs/leum --dry-run
+      sv6d grpo leum_8b_1node sv6d.data=data sv6d.model=checkpoints/sft sv6d.run_dir=runs/leum
+      sv6d grpo leum_8b_async sv6d.data=D sv6d.model=M sv6d.run_dir=R --cfg changes
+
+    The same command again continues an interrupted run from its last checkpoint. On a cluster, run it on the machine where Ray's
+    head is, with RAY_ADDRESS set, or have it started: `sv6d launch --help`.
     """
     config = compose("grpo", recipe, list(overrides))
     if cfg:
-        click.echo(OmegaConf.to_yaml(config, resolve=True))
-        return
-    train(config)
+        click.echo(shown("grpo", config, cfg))
+    elif dry_run:
+        from .rehearsal import rehearse  # it looks more closely than training needs to
+
+        make_absolute(config)
+        rehearse(config, Console())
+    else:
+        train(config)

@@ -3,12 +3,12 @@
 import sys
 
 import click
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from ..sft.rows import count_rows
 from . import supervise
-from .compose import RecipeError, check_gpus, check_inputs, compose
+from .compose import SHOWN, RecipeError, check_gpus, check_inputs, compose, shown
 
 
 def train(config: DictConfig, console: Console | None = None) -> None:
@@ -51,7 +51,7 @@ def check_ranks(config: DictConfig) -> None:
     ranks, batch = config.trainer.n_gpus_per_node, config.data.train_batch_size
     if config.trainer.nnodes > 1:
         raise RecipeError(
-            f"trainer.nnodes={config.trainer.nnodes}: `sv6d sft` starts the ranks of one node. Prepare with `--cfg > config.yaml`, "
+            f"trainer.nnodes={config.trainer.nnodes}: `sv6d sft` starts the ranks of one node. Prepare with `--cfg job > config.yaml`, "
             f"then on each node: torchrun --nnodes={config.trainer.nnodes} --nproc-per-node={ranks} --rdzv-backend=c10d "
             f"--rdzv-endpoint=HOST:29500 -m sv6d.sft.train config.yaml"
         )
@@ -91,18 +91,22 @@ def describe_step(step: int, data: dict) -> str | None:
 @click.command(name="sft", short_help="Supervised warm start (report, section 5.1).")
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1)
-@click.option("--cfg", is_flag=True, help="Print the composed configuration and stop.")
-def command(recipe: str, overrides: tuple[str, ...], cfg: bool):
+@click.option(
+    "--cfg",
+    type=click.Choice(SHOWN),
+    help="Print the configuration and stop: all of it (job), or what the recipe changes of verl's defaults (changes).",
+)
+def command(recipe: str, overrides: tuple[str, ...], cfg: str | None):
     """Warm up a model: RECIPE is a name from recipes/sft (cpu_demo, leum_8b) or a YAML of your own; OVERRIDES are Hydra's.
 
     \b
       sv6d sft leum_8b sv6d.data=data sv6d.model=Qwen/Qwen3-VL-8B-Instruct sv6d.run_dir=runs/leum_sft
-      sv6d sft cpu_demo --cfg sv6d.data=D sv6d.model=M sv6d.run_dir=R
+      sv6d sft cpu_demo --cfg job sv6d.data=D sv6d.model=M sv6d.run_dir=R
 
     The same command again continues an interrupted run from its last checkpoint.
     """
     config = compose("sft", recipe, list(overrides))
     if cfg:
-        click.echo(OmegaConf.to_yaml(config, resolve=True))
+        click.echo(shown("sft", config, cfg))
         return
     train(config)

@@ -56,7 +56,8 @@ def cluster_address(config: DictConfig) -> str | None:
     """The Ray cluster that a run joins: as the recipe or RAY_ADDRESS says, or the one of this machine ("auto") where more than one
     node is needed. None for a run that starts a Ray of its own."""
     said = config.ray_kwargs.ray_init.get("address") or os.environ.get("RAY_ADDRESS")
-    return said or ("auto" if nodes_needed(config) > 1 else None)
+    said = said or ("auto" if nodes_needed(config) > 1 else None)
+    return None if said == "local" else said
 
 
 def settle_address(config: DictConfig) -> None:

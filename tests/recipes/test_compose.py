@@ -2,7 +2,7 @@
 
 import pytest
 from omegaconf import OmegaConf
-from sv6d.recipes.compose import RecipeError, available, check_inputs, compose, leaves
+from sv6d.recipes.compose import RecipeError, available, check_inputs, compose, leaves, shown
 
 OPEN = ["sv6d.data=D", "sv6d.model=M", "sv6d.run_dir=R"]
 
@@ -111,3 +111,10 @@ def test_missing_rows_are_named_with_the_command_that_makes_some(tmp_path):
     message = error_of(check_inputs, "sft", folders(tmp_path))
     assert f"there is no row file in {tmp_path / 'data' / 'sft'}" in message
     assert f"sv6d data demo --out {tmp_path / 'data'}" in message
+
+
+def test_cfg_changes_is_what_a_recipe_changes_of_verls_defaults_and_adds(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults: [ppo_trainer, _self_]\ntrainer: {nnodes: 3, save_freq: -1}\nmine: 1\n")
+    config = compose("grpo", str(tmp_path / "mine.yaml"))
+    assert shown("grpo", config, "changes") == "trainer:\n  nnodes: 3\nmine: 1\n"  # save_freq is -1 in verl too
+    assert "total_epochs: 30" in shown("grpo", config, "job")

@@ -102,7 +102,9 @@ def test_skipped_rows_are_counted_once_by_task_and_listed(tmp_path):
 
 
 def test_cfg_prints_the_resolved_configuration():
-    result = CliRunner().invoke(cli.command, ["leum_8b", "--cfg", "sv6d.data=D", "sv6d.model=M", "sv6d.run_dir=R"])
+    result = CliRunner().invoke(
+        cli.command, ["leum_8b", "--cfg", "job", "sv6d.data=D", "sv6d.model=M", "sv6d.run_dir=R"]
+    )
     assert result.exit_code == 0
     assert "default_local_dir: R/checkpoints" in result.output
 
