@@ -11,37 +11,36 @@ import atexit
 import contextlib
 import json
 import logging
-import os
 import queue
-import re
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..rewards import COMPONENTS
+from .parts import ROLLOUTS, bundle_oldest, cut_after, part_name, write_whole
 
 log = logging.getLogger(__name__)
 
-ROLLOUTS = "rollouts"
 METRICS = "metrics.jsonl"
 ABOUT = "about.json"
 DROPPED = "dropped.json"
 TEXTS = ("response", "ground_truth")
 """Columns that are only read on demand (`runs.Run.texts`): they are long, and few rows have them."""
 QUEUED_STEPS = 16  # steps that may wait for the disk before rows are dropped
-_PART = re.compile(r"step-(\d+)\.parquet")
 
 
 def schema() -> pa.Schema:
     """The columns of a part. One row is one rollout; a value that was not measured is null (or NaN in a component).
 
     `dataset` is the source that the prompt came from, `prompt` the id of the row that was asked, `group` that of its
-    dispatch, whose G rollouts are compared, `entropy` the mean over the response's tokens (nats), `version_start` and
+    dispatch, whose G rollouts are compared, `entropy` the mean over the response's tokens (nats), `kl` likewise that to the
+    reference policy (k3; null where it was not measured), `version_start` and
     `version_end` the policy versions (training steps) that wrote its first and last token: staleness is
     step - 1 - version_start. `reward_seconds` is how long scoring took, `judge_seconds` the judge's share of it (null or
     NaN where none was asked), `judge_failed` whether the judge gave no verdict. `response` and `ground_truth` are texts,
@@ -61,6 +60,7 @@ def schema() -> pa.Schema:
             ("response_length", pa.int64()),
             ("truncated", pa.bool_()),
             ("entropy", pa.float64()),
+            ("kl", pa.float64()),
             ("version_start", pa.int64()),
             ("version_end", pa.int64()),
             ("advantage", pa.float64()),
@@ -70,16 +70,6 @@ def schema() -> pa.Schema:
             *((name, pa.string()) for name in TEXTS),
         ]
     )
-
-
-def part_name(step: int) -> str:
-    return f"step-{step:06d}.parquet"
-
-
-def part_step(path: Path) -> int | None:
-    """The step of a part by its name; None for a file that is not a part."""
-    match = _PART.fullmatch(path.name)
-    return int(match[1]) if match else None
 
 
 def read_dropped(directory: Path) -> dict[str, Any]:
@@ -116,6 +106,7 @@ class Recorder:
         self.directory = Path(directory)
         self.parts = self.directory / ROLLOUTS
         self.parts.mkdir(parents=True, exist_ok=True)
+        self._schema = schema()
         self._clear(resume_step)
         self._dropped_before = read_dropped(self.directory)["rows"]
         self._reported = 0
@@ -123,7 +114,7 @@ class Recorder:
             _write_text(self.directory / ABOUT, json.dumps(dict(about), indent=1))
         self.dropped = 0  # rows that were given to write() and are not on the disk
         self.last_error = ""
-        self._schema = schema()
+        self._unbundled = ""  # why parts could not be bundled, last
         self._lock = threading.Lock()
         self._queue: queue.Queue = queue.Queue(QUEUED_STEPS)
         self._closed = False
@@ -131,17 +122,20 @@ class Recorder:
         self._thread.start()
         atexit.register(self.close)
 
-    def write(self, rows: Iterable[Mapping[str, Any]], step: int) -> None:
-        """Hands one step's rows over and returns at once. The row's own `step`, where it has one, gives way to `step`.
+    def write(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], step: int) -> None:
+        """Hands one step's rows over and returns at once. A table is not copied: it is the recorder's from now on.
+
+        The rows' own `step`, where they have one, gives way to `step`.
 
         Raises:
             ValueError: a row has a column that the schema lacks, or the recorder is closed: mistakes of the caller.
         """
-        rows = [dict(row) for row in rows]
+        if not isinstance(rows, pd.DataFrame):
+            rows = [dict(row) for row in rows]
         if self._closed:
             raise ValueError(f"the recorder of {self.directory} is closed; step {step} came after close()")
-        unknown = {name for row in rows for name in row} - set(self._schema.names)
-        if unknown:
+        columns = set(rows) if isinstance(rows, pd.DataFrame) else {name for row in rows for name in row}
+        if unknown := columns - set(self._schema.names):
             raise ValueError(
                 f"step {step}: unknown column(s) {', '.join(sorted(unknown))} in the rollout rows; "
                 f"the recorder knows {', '.join(self._schema.names)}"
@@ -181,11 +175,10 @@ class Recorder:
 
     def _clear(self, resume_step: int | None) -> None:
         """Removes what a killed writer left half-written and what `resume_step` makes void; keeps verl's metrics."""
-        for path in self.parts.iterdir():
-            step = part_step(path)
-            later = resume_step is not None and step is not None and step > resume_step
-            if path.suffix == ".tmp" or later:
-                path.unlink()
+        for path in self.parts.glob("*.tmp"):
+            path.unlink()
+        if resume_step is not None:
+            cut_after(self.parts, resume_step, self._schema)
         earlier = sorted(self.directory.glob("metrics-*.jsonl"))
         metrics = self.directory / METRICS
         if resume_step == 0:
@@ -198,27 +191,23 @@ class Recorder:
         while (item := self._queue.get()) is not None:
             step, rows = item
             try:
-                self._write_part(step, rows)
+                table = _table(rows, step, self._schema)
+                path = self.parts / part_name(step)
+                write_whole(path, lambda file, table=table: pq.write_table(table, file, compression="zstd"))
             except Exception as error:  # whatever the disk or a value does, it must not end a training run
                 self._drop(step, len(rows), f"{type(error).__name__}: {error}")
             self._report_dropped()
+            self._bundle()
             self._queue.task_done()
 
-    def _write_part(self, step: int, rows: Sequence[dict]) -> None:
-        for row in rows:
-            row["step"] = step
-        path = self.parts / part_name(step)
-        tmp = path.with_suffix(".tmp")
+    def _bundle(self) -> None:
+        """Parts stay parts where they cannot be bundled: more files, and nothing lost."""
         try:
-            with open(tmp, "wb") as file:
-                pq.write_table(pa.Table.from_pylist(rows, schema=self._schema), file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(tmp, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                tmp.unlink()
-            raise
+            bundle_oldest(self.parts, self._schema)
+        except Exception as error:
+            if str(error) != self._unbundled:
+                self._unbundled = str(error)
+                log.warning("recorder: old parts stay single files (%s: %s)", type(error).__name__, error)
 
     def _drop(self, step: int, count: int, reason: str) -> None:
         with self._lock:
@@ -234,7 +223,7 @@ class Recorder:
             with contextlib.suppress(OSError):  # the disk that lost the rows; `dropped` and the log still say so
                 _write_text(self.directory / DROPPED, text)
 
-    def _waiting(self) -> list[tuple[int, list[dict]]]:
+    def _waiting(self) -> list[tuple[int, Any]]:
         items = []
         while True:
             try:
@@ -243,7 +232,18 @@ class Recorder:
                 return [item for item in items if item is not None]
 
 
+def _table(rows: pd.DataFrame | list[dict[str, Any]], step: int, columns: pa.Schema) -> pa.Table:
+    if not isinstance(rows, pd.DataFrame):
+        return pa.Table.from_pylist([row | {"step": step} for row in rows], schema=columns)
+    rows = rows.assign(step=step)
+    arrays = [
+        pa.array(rows[field.name], field.type, from_pandas=True)
+        if field.name in rows
+        else pa.nulls(len(rows), field.type)
+        for field in columns
+    ]
+    return pa.Table.from_arrays(arrays, schema=columns)
+
+
 def _write_text(path: Path, text: str) -> None:
-    tmp = path.with_suffix(".tmp")
-    tmp.write_text(text)
-    os.replace(tmp, path)
+    write_whole(path, lambda file: file.write(text.encode()))

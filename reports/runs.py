@@ -1,7 +1,7 @@
-"""Opens a run's folder: the recorder's rollouts and the metrics of verl's `file` logger, as two pandas tables.
+"""Opens what a training run left behind, whoever recorded it, as two pandas tables: rollouts, and metrics by step.
 
-`load_run` says what a folder lacks; `summary` gives the few numbers by which a run is judged (Figure 3's three curves,
-first against last, and the held-out scores before and after).
+`load_run` says what is there and what is missing (formats: `readers/`); `summary` gives the few numbers by which a run is
+judged (Figure 3's three curves, first against last, and the held-out scores before and after).
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from .recorder import ABOUT, METRICS, ROLLOUTS, TEXTS, part_step, read_dropped, schema
+from .parts import ROLLOUTS
+from .readers import files
+from .readers.source import ReaderError, Source
+from .recorder import ABOUT, METRICS, TEXTS, read_dropped
 
 SKIPPED = "skipped_rows.jsonl"
 ENDS = 5  # "first" and "last" are means over this many steps
@@ -45,6 +45,7 @@ class Run:
         notes: sentences on what was mended or left out while reading.
         skipped: data rows whose media did not decode, as `skipped_rows.jsonl` lists them (task, index, id, error).
         dropped: rows that the recorder lost, and why last (`{"rows": 0, "last": ""}`).
+        sources: what was read, by format: "sv6d's recorder: 12,480 rollouts of 40 steps".
     """
 
     path: Path
@@ -55,6 +56,8 @@ class Run:
     notes: tuple[str, ...]
     skipped: tuple[dict[str, Any], ...]
     dropped: dict[str, Any]
+    sources: tuple[str, ...] = ()
+    read_texts: Callable[[set[str] | None, set[int] | None], pd.DataFrame] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -68,40 +71,50 @@ class Run:
             uids: only those of these rollouts.
             steps: only those of these steps.
         """
-        columns, wanted = ["step", "uid", *TEXTS], None if steps is None else set(steps)
-        told = pc.field("response").is_valid()
-        if uids is not None:
-            told &= pc.is_in(pc.field("uid"), pa.array(list(uids), pa.string()))
-        tables = [pa.table({name: pa.array([], schema().field(name).type) for name in columns})]
-        for part in sorted((self.path / ROLLOUTS).glob("step-*.parquet")):
-            if wanted is not None and part_step(part) not in wanted:
-                continue
-            with contextlib.suppress(pa.ArrowInvalid, OSError):  # load_run named it
-                held = [name for name in pq.read_schema(part).names if name in columns]
-                if "response" in held:
-                    tables.append(pq.read_table(part, columns=held, filters=told))
-        return pa.concat_tables(tables, promote_options="default").to_pandas()
+        if self.read_texts is None:
+            return pd.DataFrame(columns=["step", "uid", *TEXTS])
+        return self.read_texts(None if uids is None else set(uids), None if steps is None else set(steps))
 
 
 def load_run(path: str | Path) -> Run:
-    """Reads `<path>/rollouts/step-*.parquet`, `<path>/metrics*.jsonl` and `<path>/about.json`.
+    """Reads what our recorder, verl's `file`, `tensorboard` and `wandb` loggers and its rollout dumps left in a folder.
+
+    Metrics that several of them have are taken from the first in this order, and what it lacks from the next; rollouts
+    from the recorder, else from the dumps. A single file of any of these formats is a run, too.
 
     Raises:
-        RunError: the folder does not exist, or holds neither a readable rollout nor a readable metric.
+        RunError: there is no such folder, it holds nothing that can be read, or several runs; or a library is missing.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not path.exists():
         raise RunError(f"{path}: no such folder. Give the run's folder, the one that holds {ROLLOUTS}/ and {METRICS}.")
-    missing: list[str] = []
-    notes: list[str] = []
-    rollouts = _read_rollouts(path, missing)
-    metrics = _read_metrics(path, missing, notes)
+    try:
+        sources, notes = files.read_sources(path)
+    except ReaderError as error:
+        raise RunError(f"{path}: {error}") from None
+    missing = [sentence for source in sources for sentence in source.damaged]
+    notes += [sentence for source in sources for sentence in source.notes]
+    told = next((source for source in sources if source.rollouts is not None), None)
+    rollouts = pd.DataFrame() if told is None else told.rollouts
+    metrics = _metrics(sources)
+    missing += _missing(path, told, metrics)
     if rollouts.empty and metrics.empty:
         raise RunError(f"{path}: nothing to report. " + " ".join(missing))
     _note_gaps(rollouts, metrics, notes)
-    about = json.loads((path / ABOUT).read_text()) if (path / ABOUT).exists() else {}
-    skipped = _skipped(path / SKIPPED)
-    return Run(path, rollouts, metrics, about, tuple(missing), tuple(notes), skipped, read_dropped(path))
+    beside = path if path.is_dir() else path.parent
+    about = json.loads((beside / ABOUT).read_text()) if (beside / ABOUT).exists() else {}
+    return Run(
+        path,
+        rollouts,
+        metrics,
+        about,
+        tuple(missing),
+        tuple(notes),
+        _skipped(beside / SKIPPED),
+        read_dropped(beside),
+        sources=tuple(_said(source) for source in sources if source.rollouts is not None or source.metrics is not None),
+        read_texts=told and told.texts,
+    )
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -177,53 +190,38 @@ def _seconds(metrics: pd.DataFrame) -> float:
     return float(metrics[timed].sum().sum()) if timed else float("nan")
 
 
-def _read_rollouts(path: Path, missing: list[str]) -> pd.DataFrame:
-    parts = sorted(p for p in (path / ROLLOUTS).glob("step-*.parquet") if part_step(p) is not None)
-    tables = []
-    for part in parts:
-        try:
-            file = pq.ParquetFile(part)
-            tables.append(file.read([name for name in file.schema_arrow.names if name not in TEXTS]))
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = str(error).splitlines()[0]
-            missing.append(f"{ROLLOUTS}/{part.name} cannot be read ({reason}) and is left out; delete it.")
-    if not tables:
+def _metrics(sources: Iterable[Source]) -> pd.DataFrame:
+    metrics = pd.DataFrame(index=pd.Index([], name="step", dtype=int))
+    for source in sources:
+        if source.metrics is not None:
+            metrics = source.metrics if metrics.empty else metrics.combine_first(source.metrics)
+    return metrics
+
+
+def _missing(path: Path, told: Source | None, metrics: pd.DataFrame) -> list[str]:
+    missing = []
+    if told is None:
         missing.append(
-            f"No rollouts ({ROLLOUTS}/step-*.parquet): train with one of the sv6d_* trainers, which record them."
+            f"No rollouts ({ROLLOUTS}/step-*.parquet): train with one of the sv6d_* trainers, which record them; "
+            "trainer.rollout_data_dir=DIR makes any verl run dump scores and texts."
         )
-        return pd.DataFrame()
-    table = pa.concat_tables(tables, promote_options="default")
-    return table.to_pandas(categories=["task", "dataset", "group"], split_blocks=True, self_destruct=True)
-
-
-def _read_metrics(path: Path, missing: list[str], notes: list[str]) -> pd.DataFrame:
-    """Merges the files of a run that was resumed: a later file's first step ends what an earlier file said after it."""
-    steps: dict[int, dict[str, float]] = {}
-    for file in [*sorted(path.glob("metrics-*.jsonl")), path / METRICS]:
-        lines = list(_lines(file, notes)) if file.exists() else []
-        if lines:
-            steps = {step: data for step, data in steps.items() if step <= lines[0][0]}
-        for step, data in lines:
-            steps.setdefault(step, {}).update(data)
-    if not steps:
+    elif told.lacks:
+        missing.append(told.lacks)
+    if metrics.empty:
         missing.append(
             f"No metrics ({METRICS}): train with trainer.logger=[console,file] "
             f"and VERL_FILE_LOGGER_PATH={path / METRICS} in the environment."
         )
-        return pd.DataFrame(index=pd.Index([], name="step", dtype=int))
-    return pd.DataFrame.from_dict(steps, orient="index").rename_axis("step").sort_index().copy()
+    return missing
 
 
-def _lines(file: Path, notes: list[str]) -> Iterator[tuple[int, dict[str, float]]]:
-    """The file's (step, metrics). A line that is not whole (the process was killed in it) is left out and noted."""
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
-        try:
-            entry = json.loads(line)
-            step, data = int(entry["step"]), entry["data"].items()
-        except (ValueError, TypeError, KeyError, AttributeError):
-            notes.append(f"{file.name}, line {number}: not a whole line of verl's file logger, left out.")
-            continue
-        yield step, {key: float(value) for key, value in data if isinstance(value, (int, float))}
+def _said(source: Source) -> str:
+    said = []
+    if source.rollouts is not None:
+        said.append(f"{len(source.rollouts):,} rollouts of {source.rollouts['step'].nunique()} steps")
+    if source.metrics is not None:
+        said.append(f"{source.metrics.shape[1]} metrics of {len(source.metrics)} steps")
+    return f"{source.name}: {' and '.join(said)}"
 
 
 def _skipped(file: Path) -> tuple[dict[str, Any], ...]:
