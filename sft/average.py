@@ -1,10 +1,11 @@
-"""`sv6d average`: the uniform mean of a run's last checkpoints (stochastic weight averaging, section 5.1.2).
+"""`sv6d average`: the mean of a run's last checkpoints (stochastic weight averaging, section 5.1.2), uniform or weighted.
 
 Tensor by tensor, slice by slice, summed in float32: memory stays at a few megabytes whatever the model's size. The output has the
 last checkpoint's files, tensor names and dtypes, so whatever loads that one loads the average.
 """
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,36 +23,46 @@ SLICE_BYTES = 1 << 18
 """Read at a time of each checkpoint; small, so that the sums stay in the processor's cache."""
 
 
-def average(checkpoints: Sequence[str | Path], out: str | Path, advance: Callable[[int], None] | None = None) -> Path:
-    """Write the uniform mean of checkpoints as a Hugging Face folder.
+def average(
+    checkpoints: Sequence[str | Path],
+    out: str | Path,
+    advance: Callable[[int], None] | None = None,
+    weights: Sequence[float] | None = None,
+) -> Path:
+    """Write the mean of checkpoints as a Hugging Face folder.
 
     Args:
         checkpoints: two or more model folders with safetensors, or `global_step_<n>` folders of verl (its FSDP shards are
             merged by verl's own merger where no whole model was saved). The last one gives all files but the weights.
         out: the new folder; appears whole or not at all. An earlier average there is replaced, anything else refused.
         advance: called with the number of bytes written since the last call.
+        weights: of each checkpoint, from 0 up; they are divided by their sum. None: all alike.
 
     Raises:
-        AverageError: fewer than two checkpoints, checkpoints whose tensors differ (listed), or an output in the way.
+        AverageError: weights that do not fit, fewer than two checkpoints, checkpoints whose tensors differ (listed), or an output in the way.
     """
     out = Path(out).absolute()
     if len(checkpoints) < 2:
         raise AverageError(
             f"averaging needs two checkpoints at least, got {len(checkpoints)}: {', '.join(map(str, checkpoints))}"
         )
+    shares = None if weights is None else _shares(weights, len(checkpoints))
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         with ExitStack() as stack:
             folders = [as_model_folder(Path(checkpoint), work / "merged") for checkpoint in checkpoints]
-            weights = [stack.enter_context(Weights(folder)) for folder in folders]
-            _check_equal_layout(weights)
+            sources = [stack.enter_context(Weights(folder)) for folder in folders]
+            _check_equal_layout(sources)
             result = work / "result"
-            _copy_other_files(weights[-1], result)
-            for file in weights[-1].files:
-                _average_file(file, weights, result / file.name, advance or (lambda size: None))
-        record = {"method": "uniform mean", "ingredients": [str(checkpoint) for checkpoint in checkpoints]}
+            _copy_other_files(sources[-1], result)
+            for file in sources[-1].files:
+                _average_file(file, sources, shares, result / file.name, advance or (lambda size: None))
+        record = {
+            "ingredients": [str(checkpoint) for checkpoint in checkpoints],
+            "shares": shares or [1 / len(checkpoints)] * len(checkpoints),
+        }
         (result / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         if out.exists():
             out.rename(work / "replaced")
@@ -61,28 +72,51 @@ def average(checkpoints: Sequence[str | Path], out: str | Path, advance: Callabl
     return out
 
 
-def _average_file(file: Path, weights: list[Weights], target: Path, advance: Callable[[int], None]) -> None:
+def exponential(count: int, decay: float) -> list[float]:
+    """Weights of an exponential mean over `count` checkpoints, oldest first: each has `decay` times the weight of the next."""
+    return [decay**age for age in reversed(range(count))]
+
+
+def _shares(weights: Sequence[float], count: int) -> list[float]:
+    """Weights as shares that sum to 1.
+
+    Raises:
+        AverageError: not one a checkpoint, a negative or infinite one, or all 0.
+    """
+    if len(weights) != count:
+        raise AverageError(f"{count} checkpoints take {count} weights, got {len(weights)}: {list(weights)}")
+    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise AverageError(f"weights are numbers from 0 up, not all of them 0; got {list(weights)}")
+    return [weight / math.fsum(weights) for weight in weights]
+
+
+def _average_file(
+    file: Path, sources: list[Weights], shares: list[float] | None, target: Path, advance: Callable[[int], None]
+) -> None:
     """One safetensors file: the last checkpoint's header as it is, then each tensor's mean at the place that the header gives."""
     header, entries = read_header(file)
     with target.open("wb", buffering=0) as sink:
         sink.write(header)
         for name in sorted(entries, key=lambda name: entries[name]["data_offsets"]):
-            for mean in _means(name, weights):
+            for mean in _means(name, sources, shares):
                 sink.write(mean)
                 advance(len(mean))
 
 
-def _means(name: str, weights: list[Weights]) -> Iterator[memoryview]:
+def _means(name: str, sources: list[Weights], shares: list[float] | None) -> Iterator[memoryview]:
     """The mean of one tensor, as bytes in the stored dtype, a slice after the other.
+
+    Args:
+        shares: of each source, summing to 1; None: a sum that is divided once, exact where the parts are equal.
 
     Raises:
         AverageError: a tensor of whole numbers (a buffer) that is not the same everywhere.
     """
     import torch
 
-    buffers = [torch.empty(SLICE_BYTES, dtype=torch.uint8) for _ in weights]
+    buffers = [torch.empty(SLICE_BYTES, dtype=torch.uint8) for _ in sources]
     for parts in zip(
-        *(source.slices(name, buffer) for source, buffer in zip(weights, buffers, strict=True)), strict=True
+        *(source.slices(name, buffer) for source, buffer in zip(sources, buffers, strict=True)), strict=True
     ):
         first = parts[0]
         if not first.is_floating_point():
@@ -93,9 +127,11 @@ def _means(name: str, weights: list[Weights]) -> Iterator[memoryview]:
             mean = first
         else:
             total = first if first.dtype.itemsize >= 4 else first.float()
-            for part in parts[1:]:
-                total += part if part.dtype == total.dtype else part.float()
-            mean = total.div_(len(parts)).to(first.dtype)
+            if shares:
+                total *= shares[0]
+            for i, part in enumerate(parts[1:], start=1):
+                total.add_(part if part.dtype == total.dtype else part.float(), alpha=shares[i] if shares else 1)
+            mean = (total if shares else total.div_(len(parts))).to(first.dtype)
         yield memoryview(mean.view(torch.uint8).numpy())
 
 
@@ -132,17 +168,38 @@ def _check_replaceable(out: Path) -> None:
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option("--last", default=3, show_default=True, help="How many of a run's checkpoints.")
-def command(checkpoints: tuple[Path, ...], out: Path, last: int):
-    """Average model checkpoints uniformly: the last ones of a run, or the ones given.
+@click.option(
+    "--decay", type=click.FloatRange(0, 1), help="Exponential mean: each checkpoint weighs DECAY times the next."
+)
+@click.option("--weights", help="Weights of the checkpoints, oldest first, as 1,2,4; they are divided by their sum.")
+def command(checkpoints: tuple[Path, ...], out: Path, last: int, decay: float | None, weights: str | None):
+    """Average model checkpoints: the last ones of a run, or the ones given; uniformly, unless weights are given.
 
     \b
       sv6d average runs/leum_sft --last 4 -o runs/leum_sft/averaged
-      sv6d average step_100 step_200 step_300 -o averaged
+      sv6d average step_100 step_200 step_300 -o averaged --decay 0.5     # shares 1/7, 2/7, 4/7
+      sv6d average step_100 step_200 -o averaged --weights 1,3
     """
+    if decay is not None and weights is not None:
+        raise AverageError("--decay and --weights both say what checkpoints weigh; give one of them")
     chosen = last_checkpoints(checkpoints[0], last) if len(checkpoints) == 1 else list(checkpoints)
     click.echo(f"averaging {len(chosen)} checkpoints: {', '.join(str(checkpoint) for checkpoint in chosen)}")
     columns = (TextColumn("averaging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    told = (
+        _read_weights(weights)
+        if weights is not None
+        else exponential(len(chosen), decay)
+        if decay is not None
+        else None
+    )
     with Progress(*columns) as bar:
         task = bar.add_task("averaging", total=None)
-        average(chosen, out, lambda size: bar.advance(task, size))
+        average(chosen, out, lambda size: bar.advance(task, size), told)
     click.echo(f"wrote {out}")
+
+
+def _read_weights(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise AverageError(f"--weights {text}: numbers with commas between them, as 1,2,4") from None

@@ -179,6 +179,43 @@ def test_the_command_averages_a_run_or_named_checkpoints(tmp_path):
     assert load_file(tmp_path / "b" / "model.safetensors")["scalar"] == 4.0
 
 
+def test_a_weighted_mean(tmp_path):
+    folders = [checkpoint(tmp_path / str(value), tensors(value)) for value in (1, 2, 6)]
+    out = average(folders, tmp_path / "out", weights=[2, 0, 6])
+    mean = load_file(out / "model.safetensors")
+    assert torch.equal(mean["matrix"], torch.full((3, 2), 4.75))  # (1/4) 1 + (3/4) 6
+    assert torch.equal(mean["half"], torch.full((4,), 4.75, dtype=torch.bfloat16))
+    assert torch.equal(mean["index"], torch.arange(3))
+    assert json.loads((out / "sv6d_average.json").read_text())["shares"] == [0.25, 0.0, 0.75]
+
+
+def test_an_exponential_mean_forgets_by_half(tmp_path):
+    run = run_folder(tmp_path / "run", [1, 2, 6], latest=6)
+    result = CliRunner().invoke(command, [str(run), "--decay", "0.5", "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert load_file(tmp_path / "out" / "model.safetensors")["scalar"].item() == pytest.approx(
+        29 / 7
+    )  # (1 + 2*2 + 4*6) / 7
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--weights", "1,2"], "3 checkpoints take 3 weights, got 2"),
+        (["--weights", "1,-2,3"], "weights are numbers from 0 up"),
+        (["--weights", "0,0,0"], "not all of them 0"),
+        (["--weights", "1,nan,3"], "weights are numbers from 0 up"),
+        (["--weights", "1;2;3"], "--weights 1;2;3: numbers with commas between them"),
+        (["--weights", "1,2,3", "--decay", "0.5"], "--decay and --weights both say what checkpoints weigh"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, options, words):
+    run = run_folder(tmp_path / "run", [1, 2, 6], latest=6)
+    result = CliRunner().invoke(command, [str(run), "-o", str(tmp_path / "out"), *options])
+    assert result.exit_code == 1 and words in result.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_without_weights_says_what_is_missing(tmp_path):
     (tmp_path / "empty").mkdir()
     whole = checkpoint(tmp_path / "whole", tensors(1))
