@@ -39,7 +39,8 @@ def average(
         weights: of each checkpoint, from 0 up; they are divided by their sum. None: all alike.
 
     Raises:
-        AverageError: weights that do not fit, fewer than two checkpoints, checkpoints whose tensors differ (listed), or an output in the way.
+        AverageError: weights that do not fit, fewer than two checkpoints, checkpoints whose tensors differ (listed), or an
+            output in the way.
     """
     out = Path(out).absolute()
     if len(checkpoints) < 2:
