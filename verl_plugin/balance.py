@@ -4,6 +4,8 @@ verl's trainer knows the tasks of the prompts that it dispatches, and the buffer
 """
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping
 
 from omegaconf import OmegaConf
@@ -13,6 +15,8 @@ from verl.utils.dataset.rl_dataset import collate_fn
 from ..data_mixers.quota import Tally
 from .checkpoint_folder import resumed_from, saved_in
 from .replay_buffer import Balanced, BalancedAsync, column
+
+logger = logging.getLogger(__name__)
 
 STATE = "balance.json"
 
@@ -36,19 +40,40 @@ def mixture_metrics(tally: Tally, debt: Mapping[str, int]) -> dict[str, float]:
     return metrics
 
 
+def filter_metrics(taken: Counter[str], passed: Counter[str]) -> dict[str, float]:
+    """A step's groups that taught nothing: those replaced, in all and by task, and those that trained all the same."""
+    by_task = {f"mixture/{task}/filtered": count for task, count in sorted(taken.items())}
+    return {"sv6d/filtered_groups": taken.total(), "sv6d/unfiltered_groups": passed.total(), **by_task}
+
+
 class BalancedTrainer:
     """Mixin over a V1 trainer; idle where the replay buffer is another one."""
 
     def _build_replay_buffer(self):
         buffer = super()._build_replay_buffer()
         if isinstance(buffer, Balanced) and OmegaConf.select(self.config, "algorithm.filter_groups.enable"):
-            raise ValueError(
-                "algorithm.filter_groups.enable: verl filters groups in its own replay buffer alone. Set it to False, or leave "
-                "trainer.v1.sampler.custom_sampler unset"
-            )
+            self._filter_groups(buffer)
         if isinstance(buffer, BalancedAsync):
             buffer.connect(refill=self._dispatch_other_rows, repeat=self._dispatch_again)
         return buffer
+
+    def _filter_groups(self, buffer: Balanced) -> None:
+        """verl leaves the filtering of groups to its own buffers."""
+        if not isinstance(buffer, BalancedAsync):
+            raise ValueError(
+                "algorithm.filter_groups.enable: a synchronous step trains just what was dispatched for it, with nothing in the "
+                "place of a group that is filtered out. Set it to False, or use sv6d_colocate_async or sv6d_separate_async, or "
+                "leave trainer.v1.sampler.custom_sampler unset"
+            )
+        batches = self.config.algorithm.filter_groups.get("max_num_gen_batches", 0)
+        if not (isinstance(batches, int) and batches >= 1):
+            raise ValueError(
+                f"algorithm.filter_groups.max_num_gen_batches is {batches!r}: without a limit a task that is solved would be "
+                f"rolled out for ever. Set it to how many times its share of a step may be replaced, 1 or more"
+            )
+        metric = self._resolve_filter_groups_metric()
+        buffer.filter_groups(metric, batches, self.config.data.train_batch_size)
+        logger.info("groups with equal %r are replaced, up to %d times a task's share of a step", metric, batches)
 
     def _init_dataloader(self):
         super()._init_dataloader()
@@ -101,3 +126,5 @@ class BalancedTrainer:
         if isinstance(self.replay_buffer, Balanced):
             quota = self.replay_buffer.quota
             metrics.update(mixture_metrics(quota.report(), quota.debt))
+        if getattr(self.replay_buffer, "filter", None):
+            metrics.update(filter_metrics(*self.replay_buffer.filter.report()))

@@ -18,6 +18,7 @@ from tensordict import TensorDict
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from ..data_mixers.quota import Patience, Quota
+from .group_filter import GroupFilter
 
 _SETTINGS = {
     "poll_interval": 0.05,
@@ -56,7 +57,12 @@ class Balanced:
 
     Args:
         clock: seconds, of any origin.
+
+    Attributes:
+        while_waiting: called with the partition before each wait for rollouts, where one is set.
     """
+
+    while_waiting: Callable[[str], None] | None = None
 
     def __init__(self, *, sampler_kwargs, clock: Callable[[], float] = time.monotonic, **kwargs):
         given = {name: float(value) for name, value in (_SETTINGS | dict(sampler_kwargs or {})).items()}
@@ -71,6 +77,11 @@ class Balanced:
             selected = self._choose(selected, sampleable_keys, batch_size, now)
             self.quota.train(selected, now)
         return selected, partition, steps
+
+    def _wait_for_next_poll(self, partition_id, last_debug_time):
+        if self.while_waiting is not None:
+            self.while_waiting(partition_id)
+        return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _choose(self, selected, sampleable_keys, batch_size, now):
         raise NotImplementedError
@@ -100,8 +111,7 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
     """Whole groups by quota. What is lost is replaced at once, by the same task.
 
     A group that grew stale (verl's `max_off_policy_threshold` and `..._strategy`) is rolled out again from the same
-    prompt. One that failed, or that verl's group filtering takes out (`_dapo_filtered_keys`, off for custom samplers),
-    gives way to another row of its task.
+    prompt. One that failed, or that teaches nothing (`filter_groups`), gives way to another row of its task.
     """
 
     def __init__(self, *, refill_fn: Callable[[int], Any] | None = None, **kwargs):
@@ -110,6 +120,8 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
         self._refill = self._repeat = None
         self._failures: Counter[str] = Counter()  # in a row, by task
         self._finished: set[str] = set()  # at the last look: one that still waits for its step says nothing of today
+        self.filter: GroupFilter | None = None
+        self._step_size = 0
 
     def connect(self, refill: Callable[[list[str]], dict[str, str]], repeat: Callable[[TensorDict], Any]) -> None:
         """The trainer's ways to replace groups.
@@ -119,6 +131,11 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
             repeat: dispatches prompts, as they lay in TransferQueue, once more.
         """
         self._refill, self._repeat = refill, repeat
+
+    def filter_groups(self, metric: str, batches: int, step_size: int) -> None:
+        """Replace groups whose samples all have the same `metric` (verl's `algorithm.filter_groups.metric`), within the limits of
+        a `GroupFilter`; a step requests `step_size` groups."""
+        self.filter_groups_metric, self.filter, self._step_size = metric, GroupFilter(batches), step_size
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Continue with the groups that TransferQueue holds, and a checkpoint's `quota.state()`."""
@@ -145,10 +162,34 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
         self._finished = set(sampleable_keys)
         return self.quota.choose(sampleable_keys, batch_size, now)
 
+    def _select_prompt_uids(self, partition_id, sampleable_keys, batch_size):
+        if self.filter and partition_id == "train":
+            self.filter.next_step()
+        return super()._select_prompt_uids(partition_id, sampleable_keys, batch_size)
+
+    def _dapo_filtered_keys(self, partition_id):
+        same, counts = super()._dapo_filtered_keys(partition_id)
+        if not same:
+            return same, counts
+        self._refuse_strangers(same)
+        in_order = [group for group in self.quota.groups if group in same]
+        through = self.filter.beyond(in_order, self.quota.groups, Counter(self.quota.stream[: self._step_size]))
+        known = self._dapo_classification_cache[partition_id]
+        for group in through:
+            counts[known[group]] -= 1
+            known[group] = None  # as if its samples differed: it stays in
+        self.filter.let_through(self.quota.groups[group] for group in through)
+        return same - through, +counts
+
     def _evict_terminal_groups(self, global_steps, partition_id, eviction_reasons):
         stale, filtered, failed, _ = eviction_reasons
         self._refuse_strangers(stale | filtered | failed)
         self._end_at_failures(failed)
+        if filtered:
+            tasks = [self.quota.groups[group] for group in filtered]
+            self.filter.take(tasks)
+            for task in self._failures.keys() & set(tasks):  # they did finish
+                del self._failures[task]
         gone = filtered | failed
         outdated = stale - gone
         lost = [group for group in self.quota.groups if group in gone]

@@ -1,4 +1,5 @@
-"""Shared by these tests: verl's modules as they are without our mends, two processes that talk over gloo, and a TransferQueue."""
+"""Shared by these tests: verl's modules as they are without our mends, two processes that talk over gloo, a TransferQueue, and
+a trainer without models on it."""
 
 import importlib.util
 import sys
@@ -37,6 +38,20 @@ def queue():
     yield tq
     tq.close()
     ray.shutdown()
+
+
+@pytest.fixture
+def run(queue, tmp_path):
+    """Start a `balanced_run.Run` on the queue; what it leaves there is taken out."""
+    from balanced_run import Run
+
+    def start(**options):
+        return Run(queue, tmp_path, **options)
+
+    yield start
+    for partition, items in (queue.kv_list() or {}).items():
+        if items:
+            queue.kv_clear(keys=list(items), partition_id=partition)
 
 
 def _call(rank, size, port, function, arguments):

@@ -7,125 +7,13 @@ two looks at the queue. Time is the run's own clock.
 import random
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
-from omegaconf import OmegaConf
+from balanced_run import TASKS, ids
 from sv6d.verl_plugin import replay_buffer
 from sv6d.verl_plugin.balance import STATE, mixture_metrics
-from sv6d.verl_plugin.trainers import ColocateAsyncTrainer
-from tensordict import TensorDict
-from torchdata.stateful_dataloader import StatefulDataLoader
-from verl.utils.dataset.rl_dataset import collate_fn
 
 pytestmark = pytest.mark.slow  # Ray and a TransferQueue: ten seconds to start
-
-TASKS, GROUP = "abc", 2
-
-
-class Rows:
-    """Position i asks task abcabc...[i]; refills have ids of their own."""
-
-    def __getitem__(self, position):
-        return self._row(TASKS[position % len(TASKS)], str(position))
-
-    def refill(self, task, number):
-        return self._row(task, f"refill{number}")
-
-    def _row(self, task, name):
-        about = {"id": f"{task}:{name}"}
-        return {"raw_prompt": [{"role": "user", "content": "?"}], "data_source": task, "index": 0, "extra_info": about}
-
-    def __len__(self):
-        return 1000
-
-
-def config(folder, sampler):
-    sampler = {
-        "max_off_policy_threshold": 3,
-        "max_off_policy_strategy": "drop",
-        "custom_sampler": {"path": "pkg://sv6d.verl_plugin.replay_buffer", "name": "BalancedReplayBuffer"},
-        "sampler_kwargs": {"wait_for_oldest": 10, "wait_for_task": 100},
-        **sampler,
-    }
-    trainer = {"default_local_dir": str(folder), "default_hdfs_dir": None, "resume_mode": "auto"}
-    trainer |= {"del_local_ckpt_after_load": False, "v1": {"colocate_async": {}, "sampler": sampler}}
-    return OmegaConf.create(
-        {
-            "trainer": trainer,
-            "data": {"train_batch_size": 6, "gen_batch_size": 1},
-            "actor_rollout_ref": {"actor": {}},
-            "skip": {"rollout_tq": {"enable": False}},
-        }
-    )
-
-
-class Run:
-    """A `ColocateAsyncTrainer` without models. `script` yields once for every look at the queue that finds too little."""
-
-    def __init__(self, tq, folder, *, resume=False, **sampler):
-        self.tq = tq
-        self.now = 0.0
-        self.sent = {}
-        trainer = self.trainer = object.__new__(ColocateAsyncTrainer)
-        trainer.config, trainer.trainer_mode, trainer.global_steps = config(folder, sampler), "colocate_async", 1
-        trainer.use_critic, trainer._restored_tq_prompt_count = False, 0
-        trainer.checkpoint_callback = SimpleNamespace(on_save=lambda **_: None)
-        trainer.actor_rollout_wg = SimpleNamespace(save_checkpoint=lambda *_, **__: 0, load_checkpoint=lambda **_: 0)
-        trainer.agent_loop_manager = SimpleNamespace(generate_sequences=self.receive)
-        trainer.train_dataset, trainer.train_dataloader_it = Rows(), None
-        trainer.train_dataloader = StatefulDataLoader(Rows(), batch_size=1, collate_fn=collate_fn)
-        trainer.replay_buffer = self.buffer = trainer._build_replay_buffer()
-        self.buffer.clock = lambda: self.now
-        if resume:
-            trainer._load_checkpoint()
-            trainer.global_steps += 1
-            trainer._reissue_inflight_prompts()
-
-    def receive(self, batch):
-        """What the agent loops get: prompts, by the id of their row."""
-        for uid, about in zip(batch["uid"], batch["extra_info"], strict=True):
-            self.sent[about["id"]] = uid
-
-    def end(self, *ids, status="finished"):
-        """Rollouts of these prompts end; where they end well, their trajectories lie in the queue."""
-        for name in ids:
-            uid = self.sent.pop(name)
-            if status == "finished":
-                values = TensorDict({"input_ids": torch.ones(GROUP, 2)}, batch_size=GROUP)
-                values["extra_info"] = [{"id": name}] * GROUP
-                keys = [f"{uid}_{session}_0" for session in range(GROUP)]
-                tags = [{"status": "success", "global_steps": self.trainer.global_steps}] * GROUP
-                self.tq.kv_batch_put(keys=keys, partition_id="train", tags=tags, fields=values)
-            self.tq.kv_put(key=uid, partition_id="train", tag={"status": status})
-
-    def step(self, script=()):
-        """Train one step; the ids of the rows that it trained, in order. A script that ends first is a StopIteration."""
-        trainer, events = self.trainer, iter(script)
-        self.buffer._wait_for_next_poll = lambda partition_id, last_debug_time: next(events) or last_debug_time
-        batch, _ = self.buffer.sample(global_steps=trainer.global_steps, partition_id="train", batch_size=6)
-        data = self.tq.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=["extra_info"])
-        self.tq.kv_clear(keys=batch.keys, partition_id="train")
-        trainer.global_steps += 1
-        counts = Counter(about["id"] for about in list(data["extra_info"]))
-        assert set(counts.values()) == {GROUP}  # whole groups
-        return sorted(counts, key=lambda name: name.split(":")[::-1])
-
-
-@pytest.fixture
-def run(queue, tmp_path):
-    def start(**options):
-        return Run(queue, tmp_path, **options)
-
-    yield start
-    for partition, items in (queue.kv_list() or {}).items():
-        if items:
-            queue.kv_clear(keys=list(items), partition_id=partition)
-
-
-def ids(*positions):
-    return [f"{TASKS[position % 3]}:{position}" for position in positions]
 
 
 def test_a_step_trains_the_oldest_of_each_task_whatever_finishes_first(run):
@@ -265,13 +153,6 @@ def test_a_starving_task_is_skipped_after_its_time_and_repaid(run):
     now.end(*ids(2, 5, 8, 11, 12, 13, 14, 15, 16, 17))
     assert now.step() == ids(10, 11, 2, 5, 8, 9)  # c twice its share, a and b one less
     assert set(now.buffer.quota.debt.values()) == {0}
-
-
-def test_group_filtering_that_verl_would_leave_out_in_silence_is_refused(run):
-    trainer = run().trainer
-    trainer.config.algorithm = {"filter_groups": {"enable": True, "metric": "acc"}}
-    with pytest.raises(ValueError, match=r"algorithm\.filter_groups\.enable"):
-        trainer._build_replay_buffer()
 
 
 def test_tasks_that_hang_cannot_stop_the_run(run):
