@@ -6,6 +6,7 @@ How many frames, and their sizes, follow qwen-vl-utils' rules; the frames' times
 readers replace by a frame's number over the mean rate.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -103,9 +104,11 @@ def _size(part: Mapping[str, Any], found: Probe, frames: int, patch: int) -> tup
     if least > most:
         raise ValueError(f"{part['video']}: min_pixels={least} is more than max_pixels={most}")
     share = part.get("total_pixels", qwen.MODEL_SEQ_LEN * token * 0.9) / frames * qwen.FRAME_FACTOR
-    size = qwen.smart_resize(
-        found.height, found.width, factor=factor, min_pixels=min(least, share), max_pixels=min(most, share)
-    )
+    bounds = {"min_pixels": min(least, share), "max_pixels": min(most, share)}
+    size = qwen.smart_resize(found.height, found.width, factor=factor, **bounds)
+    if size[0] * size[1] > bounds["max_pixels"]:  # a small picture, enlarged: to the next multiples above min_pixels
+        scale = math.sqrt(bounds["max_pixels"] / (found.height * found.width))
+        size = tuple(qwen.floor_by_factor(edge * scale, factor) for edge in (found.height, found.width))
     if min(size) < factor:
         raise ValueError(
             f"{part['video']}: {frames} frames of {found.width} x {found.height} pixels do not fit into total_pixels="

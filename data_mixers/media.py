@@ -141,8 +141,8 @@ def frame_files(folder: str) -> list[str]:
 
 def _steady_times(stream, first) -> Sequence[float] | None:
     """When each frame is shown, from the index of a file that shows all its frames at one rate; None for any other."""
-    index = np.array([entry.timestamp for entry in stream.index_entries])
-    if first.pts is None or len(index) < 2 or len(index) != stream.frames:
+    index = np.array([entry.timestamp for entry in stream.index_entries if not entry.is_discard])
+    if first.pts is None or len(index) < 2 or len(index) != stream.frames:  # entries that a trimmed copy does not show
         return None
     step = (index[-1] - index[0]) / (len(index) - 1)
     if np.abs(index - index[0] - step * np.arange(len(index))).max() * stream.time_base > _STEADY:

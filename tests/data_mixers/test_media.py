@@ -1,9 +1,13 @@
 """The look at a media file before its prompt is drawn."""
 
+import errno
+import os
+from pathlib import Path
+
 import av
 import pytest
 from PIL import Image
-from sv6d.data_mixers.media import Probe, probe
+from sv6d.data_mixers.media import Probe, frame_files, in_time, probe, read_frames
 
 
 @pytest.fixture
@@ -52,3 +56,56 @@ def test_what_is_no_media_is_found(tmp_path, kind, content):
 def test_a_file_that_is_not_there_is_found(tmp_path):
     assert "No such file" in probe(str(tmp_path / "none.mp4"), "video").error
     assert "No such file" in probe(str(tmp_path / "none.png"), "image").error
+
+
+# A file that hangs its decoder
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A file that opens only when somebody writes to it, which nobody does."""
+    path = tmp_path / "hanging.mp4"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_a_file_that_hangs_its_decoder_is_given_up_and_its_process_is_gone(hanging, kind):
+    found = probe(str(hanging), kind, 0.5)
+    assert "hanging.mp4 hangs its decoder: it was ended after data.mixture.decode_seconds=0.5" in found.error
+    with pytest.raises(OSError) as nobody_reads:
+        os.open(hanging, os.O_WRONLY | os.O_NONBLOCK)
+    assert nobody_reads.value.errno == errno.ENXIO
+
+
+def test_the_next_file_is_looked_at_as_ever(hanging, counting_video):
+    assert probe(str(hanging), "video", 0.5).error
+    assert probe(str(counting_video), "video", 5.0) == Probe(None, 64, 64, frames=50, fps=25.0)
+
+
+def test_a_decoder_that_crashes_costs_its_file_alone():
+    """Stands for a fault in native code: the function that is called ends its own process."""
+    with pytest.raises(OSError, match="killed the process that decoded it"):
+        in_time("os._exit", 3, seconds=5.0)
+
+
+# When frames are shown
+
+
+def test_a_folder_of_frames_is_a_video_without_a_rate(tmp_path):
+    for number in (0, 2, 10, 1):
+        Image.new("L", (32, 48), number).save(tmp_path / f"f{number}.png")
+    assert probe(str(tmp_path), "video") == Probe(None, 32, 48, frames=4)
+    assert [Path(file).name for file in frame_files(str(tmp_path))] == ["f0.png", "f1.png", "f2.png", "f10.png"]
+    frames, times = read_frames(str(tmp_path), [0.5, 1.5], 48, 32, rate=2.0)
+    assert (frames[:, 0, 0, 0].tolist(), times) == ([1, 10], [0.5, 1.5])
+
+
+def test_a_folder_needs_two_frames(tmp_path):
+    Image.new("L", (32, 32)).save(tmp_path / "only.png")
+    assert "holds 1 frames" in probe(str(tmp_path), "video").error
+
+
+def test_frames_that_the_video_does_not_have_are_an_error(counting_video):
+    with pytest.raises(ValueError, match=r"no frame decodes from second 2\.50 on"):
+        read_frames(str(counting_video), [1.0, 2.5], 64, 64)

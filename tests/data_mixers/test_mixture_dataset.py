@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import pickle
 from collections import Counter
 from itertools import islice
@@ -324,6 +325,44 @@ def test_a_task_without_any_decodable_row_stops_the_run(dataset, spoil):
     spoil("b.png")
     with pytest.raises(RowError, match="none of the 2 rows of ocr_regular can be used: row 1: Unid"):
         [dataset[position] for position in range(2)]
+
+
+@pytest.fixture
+def hang(data):
+    """Put a file that hangs its decoder in the place of a healthy one."""
+
+    def hang(file):
+        (data / "media" / file).unlink()
+        os.mkfifo(data / "media" / file)
+
+    yield hang
+    probe.cache_clear()
+
+
+def test_a_video_that_hangs_its_decoder_is_replaced_and_listed(data, config, build, hang):
+    hang("b.mp4")
+    config.mixture.decode_seconds = 0.5
+    dataset = build()
+    assert {name(dataset[position]) for position in range(24)} >= {("subject", "a"), ("subject", "c")}
+    assert ("subject", "b") not in {name(dataset[position]) for position in range(24)}
+    [line] = map(json.loads, (data / "out" / "skipped_rows.jsonl").read_text().splitlines())
+    assert (line["task"], line["index"], line["id"]) == ("subject", 1, "b")
+    assert "hangs its decoder: it was ended after data.mixture.decode_seconds=0.5" in line["error"]
+
+
+def test_one_that_hangs_only_in_the_rollout_fails_its_rollouts_in_time_and_is_listed(data, config, build, hang):
+    """Its group then gives way to another row of the task, as any group that fails (tests/verl_plugin/test_failing_tasks.py)."""
+    config.mixture.decode_seconds = 0.5
+    dataset = build()
+    [messages] = [item["raw_prompt"] for item in map(dataset.__getitem__, range(6)) if name(item) == ("subject", "b")][
+        :1
+    ]
+    hang("b.mp4")
+    with pytest.raises(RowError, match=r"b\.mp4.*TimeoutError: .*b\.mp4 hangs its decoder"):
+        asyncio.run(MixtureDataset.process_multi_modal_info(messages, 16, config))
+    [line] = map(json.loads, (data / "out" / "skipped_rows.jsonl").read_text().splitlines())
+    assert (line["task"], line["index"], line["id"]) == ("subject", 1, "b")
+    assert dataset.metrics(6)["sv6d/skipped_rows"] == 1
 
 
 def rewrite(path, change):
