@@ -1,27 +1,32 @@
 """What our trainers add to a step's measurements: every rollout recorded, and metrics by task and reward component.
 
-Rollouts go to `+sv6d.record_dir` (`sv6d.reports.recorder.Recorder`); where it is null or absent, nothing is recorded.
-Metrics are `task/<task>/<name>`.
+Rollouts go to `sv6d.record_dir` (`sv6d.reports.recorder.Recorder`), with the texts of some (`sv6d.record_responses`); where
+it is null or absent, nothing is recorded. What is measured is there once the advantages are, and gone after the step: it is
+fetched on a thread of its own while the driver waits for the update.
 """
 
-import logging
-import math
+import json
 import time
-from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import transfer_queue as tq
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..data_mixers.torch_loader import PositionLoader
 from ..data_mixers.verl_dataset import MixtureDataset
 from ..reports.recorder import Recorder
-from ..rewards import COMPONENTS
 from . import constrained_loop, mends
 from .problems import PROBLEMS
 from .replay_buffer import column
+from .rollout_frame import ended_by_itself, fresh_difference, pick_texts, rollout_frame
+from .task_metrics import task_metrics
 
-logger = logging.getLogger(__name__)
+TEXTS = 26  # a step: the best and the worst of each of 13 tasks
 
 
 def require_plugin() -> None:
@@ -35,91 +40,37 @@ def require_plugin() -> None:
     mends.require("verl")
 
 
-def rollout_rows(keys, tags, data, *, step: int, limit: int, decode=None, kl_of=MappingProxyType({})) -> list[dict]:
-    """One record a rollout, as the recorder takes them.
+def texts_a_step(config: DictConfig) -> int | None:
+    """`sv6d.record_responses`: how many rollouts of a step keep their text; None: all.
 
-    Args:
-        keys: TransferQueue keys, `<group>_<session>_<index>`.
-        tags: the keys' tags (`response_len`, `min_global_steps`, `max_global_steps`).
-        data: fields data_source, extra_info, extra_fields, rm_scores, response_mask, advantages; entropy optionally,
-            responses where `decode` is given.
-        step: the training step.
-        limit: `data.max_response_length`; a response of that many tokens counts as truncated.
-        decode: token ids -> text; the text is recorded where it is given.
-        kl_of: the KL to the reference by key, of the rollouts that were measured (`KLTrainer`).
+    Raises:
+        ValueError: it is neither a number nor `all` or `none`.
     """
-    rows = []
-    tasks, infos, extras = column(data, "data_source"), column(data, "extra_info"), column(data, "extra_fields")
-    scores, masks, advantages = (data[name].unbind() for name in ("rm_scores", "response_mask", "advantages"))
-    entropies = data["entropy"].unbind() if "entropy" in data else [None] * len(keys)
-    for i, (key, tag) in enumerate(zip(keys, tags, strict=True)):
-        mask = masks[i]
-        tokens = max(float(mask.sum()), 1.0)
-        components = extras[i].get("reward_extra_info") or {}
-        row = {
-            "step": step,
-            "uid": key,
-            "task": tasks[i],
-            "dataset": str((infos[i] or {}).get("dataset") or ""),
-            "prompt": str((infos[i] or {}).get("id") or ""),
-            "group": key.split("_")[0],
-            "score": float(scores[i].sum()),
-            "response_length": int(tag["response_len"]),
-            "truncated": int(tag["response_len"]) >= limit,
-            "entropy": None if entropies[i] is None else float((entropies[i] * mask).sum() / tokens),
-            "kl": kl_of.get(key),
-            "version_start": int(tag["min_global_steps"]),
-            "version_end": int(tag["max_global_steps"]),
-            "advantage": float((advantages[i] * mask).sum() / tokens),
-        }
-        row.update({name: float(components.get(name, math.nan)) for name in COMPONENTS if name != "score"})
-        if decode is not None:
-            row["response"] = decode(data["responses"][i])
-        rows.append(row)
-    return rows
-
-
-def task_metrics(rows: list[dict]) -> dict[str, float]:
-    """Means by task of everything numeric in the rows (NaN and missing values left out), and how many groups learnt
-    nothing because all their scores are equal: `task/<task>/<name>`."""
-    values, groups = defaultdict(list), defaultdict(lambda: defaultdict(list))
-    numeric = ("score", *(c for c in COMPONENTS if c != "score"), "response_length", "truncated", "entropy", "kl")
-    for row in rows:
-        groups[row["task"]][row["group"]].append(row["score"])
-        for name in numeric:
-            if row.get(name) is not None and not math.isnan(row[name]):
-                values[row["task"], name].append(float(row[name]))
-    metrics = {f"task/{task}/{name}": sum(found) / len(found) for (task, name), found in values.items()}
-    for task, scores in groups.items():
-        metrics[f"task/{task}/groups"] = len(scores)
-        metrics[f"task/{task}/groups_without_signal"] = sum(len(set(s)) == 1 for s in scores.values()) / len(scores)
-    return metrics
-
-
-def fresh_difference(tags, data, *, step: int) -> float | None:
-    """The largest difference of a token's probability between rollout and actor, over the rollouts that the present
-    policy wrote from end to end; None where there are none.
-
-    verl's own `training/rollout_probs_diff_max` compares stale rollouts too, which differ as they should, and so says
-    nothing of the weight sync when rollouts are asynchronous.
-    """
-    differences = [
-        float(((rollout.exp() - actor.exp()) * mask).abs().max())
-        for tag, rollout, actor, mask in zip(
-            tags,
-            *(data[name].unbind() for name in ("rollout_log_probs", "old_log_probs", "response_mask")),
-            strict=True,
+    asked = OmegaConf.select(config, "sv6d.record_responses", default=TEXTS)
+    if isinstance(asked, int) and not isinstance(asked, bool) and asked >= 0:
+        return asked
+    if asked not in ("all", "none"):
+        raise ValueError(
+            f"sv6d.record_responses={asked}: give the number of rollouts a step whose text is kept (the default, {TEXTS}, is "
+            "the best and the worst of each task), all, or none"
         )
-        if tag["min_global_steps"] == step - 1
-    ]
-    return max(differences, default=None)
+    return None if asked == "all" else 0
+
+
+class Measured(NamedTuple):
+    """What one batch came to."""
+
+    rollouts: pd.DataFrame
+    difference: float | None
+    """`fresh_difference`; None where there is nothing to compare."""
+    seconds: float
 
 
 class RecordingTrainer:
     """Mixin over a V1 trainer. `base_mode` is the mode of the trainer under it, by whose name verl asks questions."""
 
     base_mode: str
-    kl_of = MappingProxyType({})  # by key; `KLTrainer` sets it where it measures
+    kl_of: Mapping[str, float] = MappingProxyType({})  # by key; `KLTrainer` sets it where it measures
 
     def __init__(self, config):
         require_plugin()
@@ -128,8 +79,10 @@ class RecordingTrainer:
         with open_dict(config):
             config.trainer.v1.trainer_mode = self.base_mode
         super().__init__(config)
-        self._record_text = bool(OmegaConf.select(config, "sv6d.record_responses", default=False))
+        self._texts = texts_a_step(config)
         self._recorder = None
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="sv6d-recording")
+        self._measuring: list[Future[Measured]] = []
 
     def _init_dataloader(self):
         super()._init_dataloader()
@@ -149,22 +102,32 @@ class RecordingTrainer:
         with Recorder(directory, resume_step=self.global_steps, about=about) as self._recorder:
             return super().fit(agent_loop_manager)
 
+    def _update_actor(self, batch, metrics):
+        self._measuring.append(self._aside.submit(self._measure, batch, self.global_steps))
+        return super()._update_actor(batch, metrics)
+
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         start = time.perf_counter()
-        rows, difference = self._measure(batch, global_steps)
-        metrics.update(task_metrics(rows))
-        metrics["sv6d/padded_sequences"] = len(batch.keys) - len(rows)
+        if not self._measuring:  # the actor was not updated: its critic still warms up
+            self._measuring.append(self._aside.submit(self._measure, batch, global_steps))
+        found = [measuring.result() for measuring in self._measuring]
+        self._measuring.clear()
+        rollouts = pd.concat([one.rollouts for one in found], ignore_index=True)
+        metrics.update(task_metrics(rollouts))
+        metrics["sv6d/padded_sequences"] = len(batch.keys) - len(rollouts)
         if isinstance(self.train_dataset, MixtureDataset):
             metrics.update(self.train_dataset.metrics(self.train_dataloader.position))
-        if difference is not None:
-            metrics["sv6d/fresh_rollout_probs_diff_max"] = difference
+        if differences := [one.difference for one in found if one.difference is not None]:
+            metrics["sv6d/fresh_rollout_probs_diff_max"] = max(differences)
         if self._recorder is not None:
-            self._recorder.write(rows, step=global_steps)
+            self._recorder.write(rollouts, step=global_steps)
+            metrics["sv6d/unrecorded_rollouts"] = self._recorder.dropped
+        metrics["sv6d/record_seconds_beside_update"] = sum(one.seconds for one in found)
         metrics["timing_s/sv6d_record"] = time.perf_counter() - start
 
-    def _measure(self, batch, step):
-        """The batch's rows and `fresh_difference`, from one fetch."""
+    def _measure(self, batch, step) -> Measured:
+        start = time.perf_counter()
         real = [(key, tag) for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         keys, tags = [key for key, _ in real], [tag for _, tag in real]
         bypass = (self.config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False)
@@ -172,12 +135,37 @@ class RecordingTrainer:
         fields = ["data_source", "extra_info", "extra_fields", "rm_scores", "response_mask", "advantages"]
         fields += [] if bypass else ["entropy"]  # in bypass mode nobody computes it
         fields += ["rollout_log_probs", "old_log_probs"] if comparable else []
-        fields += ["responses"] if self._record_text else []
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
-        limit = self.config.data.max_response_length
-        decode = self._decode if self._record_text else None
-        rows = rollout_rows(keys, tags, data, step=step, limit=limit, decode=decode, kl_of=self.kl_of)
-        return rows, fresh_difference(tags, data, step=step) if comparable else None
+        rollouts = rollout_frame(keys, tags, data, step=step, limits=self._limits(tags), kl_of=self.kl_of)
+        self._read_responses(rollouts, batch.partition_id, step)
+        difference = fresh_difference(tags, data, step=step) if comparable else None
+        return Measured(rollouts, difference, time.perf_counter() - start)
 
-    def _decode(self, ids):
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+    def _limits(self, tags: list[dict[str, Any]]) -> list[int]:
+        """How many tokens each response could have, beside its prompt."""
+        longest, context = self.config.data.max_response_length, self.config.actor_rollout_ref.rollout.max_model_len
+        return [longest if context is None else min(longest, context - tag["prompt_len"]) for tag in tags]
+
+    def _read_responses(self, rollouts: pd.DataFrame, partition_id: str, step: int) -> None:
+        """The texts that are kept; and of responses as long as they could be, whether they ended there by themselves."""
+        kept = pick_texts(rollouts, self._texts, step) if self._recorder is not None else []
+        full = set(np.flatnonzero(rollouts["truncated"]).tolist())
+        rows = sorted({*kept, *full})
+        if not rows:
+            return
+        keys = rollouts["uid"].iloc[rows].tolist()
+        data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["responses", "reward_model"])
+        responses = dict(zip(rows, data["responses"].unbind(), strict=True))
+        truths = dict(zip(rows, column(data, "reward_model"), strict=True))
+        stops = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        rollouts["truncated"] = [row in full and not ended_by_itself(responses[row], stops) for row in rollouts.index]
+        texts = {row: self.tokenizer.decode(responses[row], skip_special_tokens=True) for row in kept}
+        rollouts["response"] = [texts.get(row) for row in rollouts.index]
+        rollouts["ground_truth"] = [
+            _text(truths[row].get("ground_truth")) if row in texts else None for row in rollouts.index
+        ]
+
+
+def _text(truth: Any) -> str | None:
+    """Another package's ground truth may be any JSON."""
+    return truth if truth is None or isinstance(truth, str) else json.dumps(truth, default=str)

@@ -1,38 +1,44 @@
 """The trainers: a row a rollout, metrics by task and component, and no start with a broken plug-in."""
 
 import math
+import threading
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
 from sv6d.data_mixers import Mixture
+from sv6d.reports.recorder import ABOUT, TEXTS, schema
 from sv6d.rewards import COMPONENTS
 from sv6d.verl_plugin import recording, trainers
+from sv6d.verl_plugin.rollout_frame import ended_by_itself, fresh_difference, pick_texts, rollout_frame
+from sv6d.verl_plugin.task_metrics import task_metrics
 from verl.trainer.ppo.v1 import get_trainer_cls
 
 NAN = math.nan
 
 
 def components(score, **known):
-    return {name: known.get(name, NAN) for name in COMPONENTS} | {"score": score}
+    known = {"failed": 0.0, "reward_seconds": 0.01} | known
+    return {name: known.get(name, NAN) for name in (*COMPONENTS, "reward_seconds", "judge_seconds")} | {"score": score}
 
 
 def batch():
     """Three rollouts of two prompts: two of the group `a` (OCR), one of `b` (a cut task)."""
     keys = ["a_0_0", "a_1_0", "b_0_0"]
     tags = [
-        {"response_len": 2, "min_global_steps": 3, "max_global_steps": 3},
-        {"response_len": 4, "min_global_steps": 3, "max_global_steps": 4},
-        {"response_len": 3, "min_global_steps": 2, "max_global_steps": 4},
+        {"prompt_len": 9, "response_len": 2, "min_global_steps": 3, "max_global_steps": 3},
+        {"prompt_len": 9, "response_len": 4, "min_global_steps": 3, "max_global_steps": 4},
+        {"prompt_len": 9, "response_len": 3, "min_global_steps": 2, "max_global_steps": 4},
     ]
     data = {
         "data_source": ["ocr_regular", "ocr_regular", "cut_point_detection"],
         "extra_info": [{"dataset": "demo"}, {"dataset": "demo"}, {}],
         "extra_fields": [
-            {"reward_extra_info": components(1.0, similarity=1.0, failed=0.0)},
-            {"reward_extra_info": components(0.5, similarity=0.5, failed=0.0)},
-            {"reward_extra_info": components(0.25, iou=0.5, label=0.0, format=1.0, failed=0.0)},
+            {"reward_extra_info": components(1.0, similarity=1.0)},
+            {"reward_extra_info": components(0.5, similarity=0.5)},
+            {"reward_extra_info": components(0.25, iou=0.5, label=0.0, format=1.0)},
         ],
         "rm_scores": torch.tensor([[0.0, 1.0, 0, 0], [0, 0, 0, 0.5], [0, 0, 0.25, 0]]),
         "response_mask": torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]]),
@@ -44,7 +50,8 @@ def batch():
         "old_log_probs": torch.tensor([[0.0, 0, -9, -9], [0, 0, 0, 0], [0, 0.75, 0, -9]]).where(
             torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1]]).bool(), torch.tensor(0.75).log()
         ),
-        "responses": torch.tensor([[5, 6, 0, 0], [5, 6, 7, 8], [9, 9, 9, 0]]),
+        "responses": torch.nested.as_nested_tensor([torch.tensor(ids) for ids in ([5, 6], [5, 6, 7, 8], [9, 9, 9])]),
+        "reward_model": [{"ground_truth": "56"}, {"ground_truth": "56"}, {"ground_truth": [{"start": 0}]}],
     }
     return keys, tags, Columns(data)
 
@@ -53,54 +60,96 @@ class Columns(dict):
     """A TransferQueue batch: columns that are asked for by name."""
 
 
-def rows(**options):
+def frame(step=5, limits=(4, 4, 4), kl_of=None, **replaced):
     keys, tags, data = batch()
-    return recording.rollout_rows(keys, tags, data, step=5, limit=4, **options)
+    return rollout_frame(keys, tags, Columns({**data, **replaced}), step=step, limits=limits, kl_of=kl_of or {})
+
+
+def rows(**options):
+    return frame(**options).to_dict("records")
 
 
 def test_a_row_has_what_the_recorder_takes():
-    from sv6d.reports.recorder import schema
-
-    first = rows(decode=lambda ids: str(ids.tolist()))[0]
-    assert set(first) == set(schema().names)
+    assert {*frame(), *TEXTS} == set(schema().names)
 
 
 def test_values_of_a_row():
-    first, second, third = rows()
+    first, second, third = rows(kl_of={"b_0_0": 0.125})
     assert (first["uid"], first["group"], first["task"], first["dataset"]) == ("a_0_0", "a", "ocr_regular", "demo")
     assert (first["score"], first["similarity"], first["advantage"], first["entropy"]) == (1.0, 1.0, 1.0, 2.0)
     assert math.isnan(first["iou"]) and third["iou"] == 0.5
     assert (third["dataset"], third["version_start"], third["version_end"]) == ("", 2, 4)
     assert [row["response_length"] for row in (first, second, third)] == [2, 4, 3]
     assert [row["truncated"] for row in (first, second, third)] == [False, True, False]  # four tokens are the limit
-    assert "response" not in first
+    assert math.isnan(first["kl"]) and third["kl"] == 0.125
+    assert first["reward_seconds"] == 0.01
 
 
-def test_entropy_is_null_where_nobody_computed_it():
+def test_a_judge_fails_only_where_it_was_asked():
+    judged = [
+        {"reward_extra_info": components(0.3, format=1.0, judge=0.0, failed=1.0, judge_seconds=2.5)},
+        {"reward_extra_info": components(1.0, format=1.0, judge=1.0, judge_seconds=0.5)},
+        {"reward_extra_info": components(0.0, failed=1.0)},  # not scored at all, so that nobody judged
+    ]
+    assert frame(extra_fields=judged)["judge_failed"].tolist() == [True, False, None]
+
+
+def test_a_reward_manager_that_is_not_ours_tells_the_score_alone():
+    first = rows(extra_fields=[{}, {}, {}])[0]
+    assert first["score"] == 1.0 and math.isnan(first["failed"]) and math.isnan(first["reward_seconds"])
+
+
+def test_entropy_is_missing_where_nobody_computed_it():
     keys, tags, data = batch()
     del data["entropy"]
-    assert recording.rollout_rows(keys, tags, data, step=5, limit=4)[0]["entropy"] is None
+    assert rollout_frame(keys, tags, data, step=5, limits=[4] * 3, kl_of={})["entropy"].isna().all()
 
 
 def test_metrics_by_task():
-    metrics = recording.task_metrics(rows())
+    metrics = task_metrics(frame(kl_of={"a_1_0": 0.5}))
     assert metrics["task/ocr_regular/score"] == 0.75  # (1 + .5) / 2
     assert metrics["task/ocr_regular/entropy"] == 1.5
     assert metrics["task/ocr_regular/truncated"] == 0.5
+    assert metrics["task/ocr_regular/kl"] == 0.5  # of the one that was measured
     assert metrics["task/cut_point_detection/iou"] == 0.5
+    assert metrics["task/cut_point_detection/staleness"] == 2  # the update of step 5 starts from version 4, it from 2
     assert "task/ocr_regular/iou" not in metrics  # does not apply to the family
     assert metrics["task/ocr_regular/groups"] == metrics["task/cut_point_detection/groups"] == 1
     # one group has two different scores, the other a single one: nothing to learn from it
     assert metrics["task/ocr_regular/groups_without_signal"] == 0
     assert metrics["task/cut_point_detection/groups_without_signal"] == 1
-    assert all(isinstance(value, float | int) and not math.isnan(value) for value in metrics.values())
+    assert all(type(value) is float and not math.isnan(value) for value in metrics.values())
 
 
 def test_rollout_and_actor_are_compared_where_the_present_policy_wrote():
     _, tags, data = batch()
-    assert recording.fresh_difference(tags, data, step=3) == pytest.approx(0.25)  # the third began at version 2
-    assert recording.fresh_difference(tags, data, step=4) == 0.0  # padding behind the responses does not count
-    assert recording.fresh_difference(tags, data, step=9) is None
+    assert fresh_difference(tags, data, step=3) == pytest.approx(0.25)  # the third began at version 2
+    assert fresh_difference(tags, data, step=4) == 0.0  # padding behind the responses does not count
+    assert fresh_difference(tags, data, step=9) is None
+
+
+def test_a_response_that_ends_at_its_limit_with_an_end_token_was_not_cut():
+    assert ended_by_itself(torch.tensor([5, 6, 0]), stops={0, 1})
+    assert not ended_by_itself(torch.tensor([5, 6, 7]), stops={0, 1})
+    assert not ended_by_itself(torch.tensor([]), stops={0, 1})
+
+
+def test_texts_are_kept_of_the_best_and_the_worst_of_each_task():
+    scores = {"a": [0.5, 0.1, 0.9, 0.3], "b": [0.7, 0.2]}
+    table = pd.DataFrame([{"task": task, "score": score} for task in scores for score in scores[task]])
+    assert pick_texts(table, 4, step=2) == [2, 1, 4, 5]  # .9 and .1 of a, .7 and .2 of b
+    assert pick_texts(table, 5, step=2) == [2, 1, 4, 5, 0]  # then the second best of a
+    assert [pick_texts(table, 2, step=step) for step in (2, 3)] == [[2, 1], [4, 5]]  # in turn
+    assert pick_texts(table, None, step=2) == pick_texts(table, 9, step=2) == [0, 1, 2, 3, 4, 5]
+    assert pick_texts(table, 0, step=2) == []
+
+
+def _rows(values, rows):
+    return (
+        [values[row] for row in rows]
+        if isinstance(values, list)
+        else torch.nested.as_nested_tensor([values.unbind()[row] for row in rows])
+    )
 
 
 class Stream:
@@ -122,8 +171,17 @@ class Base:
         self.config = config
         self.mode_seen = config.trainer.v1.trainer_mode
 
+    tokenizer = SimpleNamespace(
+        eos_token_id=8, pad_token_id=None, decode=lambda ids, skip_special_tokens: " ".join(map(str, ids.tolist()))
+    )
+
     def fit(self, agent_loop_manager):
+        self.global_steps = 1
+        self._update_actor(agent_loop_manager, {})
         self._compute_metrics(agent_loop_manager, {}, {}, 1, 0)
+
+    def _update_actor(self, batch, metrics):
+        return batch
 
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
         pass
@@ -140,7 +198,7 @@ def config(**sv6d):
             "trainer": {"v1": {"trainer_mode": "sv6d_colocate_async"}},
             "data": {"max_response_length": 4},
             "algorithm": {"rollout_correction": None},
-            "actor_rollout_ref": {"rollout": {"calculate_log_probs": True}},
+            "actor_rollout_ref": {"rollout": {"calculate_log_probs": True, "max_model_len": None}},
         }
     )
 
@@ -152,8 +210,9 @@ def queue(monkeypatch):
     asked = []
 
     def kv_batch_get(keys, partition_id, select_fields):
-        asked.append((list(keys), partition_id, list(select_fields)))
-        return Columns({name: data[name] for name in select_fields})
+        asked.append((threading.current_thread().name, list(select_fields)))
+        rows = [batch()[0].index(key) for key in keys]
+        return Columns({name: _rows(data[name], rows) for name in select_fields})
 
     monkeypatch.setattr(recording.tq, "kv_batch_get", kv_batch_get)
     monkeypatch.setattr(recording, "require_plugin", lambda: None)
@@ -167,38 +226,83 @@ def test_verl_sees_the_mode_that_it_knows(queue):
     assert Trainer(config()).mode_seen == "colocate_async"
 
 
-def test_a_step_is_recorded_without_its_padding_and_fetched_once(queue, tmp_path):
-    import pandas as pd
-    from sv6d.reports.recorder import ABOUT
+def recorded(directory):
+    (part,) = (directory / "rollouts").glob("*.parquet")
+    return pd.read_parquet(part).astype(object).where(lambda table: table.notna(), None)
 
+
+def test_a_step_is_recorded_without_its_padding_and_beside_the_update(queue, tmp_path):
     meta, asked = queue
-    Trainer(config(record_dir=str(tmp_path))).fit(meta)
-    (part,) = (tmp_path / "rollouts").glob("*.parquet")
-    written = pd.read_parquet(part)
+    Trainer(config(record_dir=str(tmp_path), record_responses="none")).fit(meta)
+    written = recorded(tmp_path)
     assert list(written["uid"]) == ["a_0_0", "a_1_0", "b_0_0"] and set(written["step"]) == {1}
     assert written["response"].isna().all()
-    assert len(asked) == 1 and "responses" not in asked[0][2]
+    assert {thread for thread, _ in asked} == {"sv6d-recording_0"}  # the trainer's own thread fetches nothing
     assert '"ocr_regular": 2' in (tmp_path / ABOUT).read_text()
 
 
-def test_without_a_folder_nothing_is_recorded_but_the_metrics_are_there(queue, tmp_path):
-    meta, _ = queue
-    trainer, metrics = Trainer(config()), {}
-    trainer.fit(meta)
-    trainer._compute_metrics(meta, metrics, {}, 2, 0)
-    assert metrics["task/ocr_regular/score"] == 0.75 and metrics["timing_s/sv6d_record"] >= 0
+def test_an_answer_with_its_end_at_the_limit_is_not_truncated(queue, tmp_path):
+    Trainer(config(record_dir=str(tmp_path))).fit(queue[0])
+    assert recorded(tmp_path)["truncated"].tolist() == [False, False, False]  # the second has 4 tokens, the last is 8
+    Base.tokenizer.eos_token_id = 7
+    try:
+        Trainer(config(record_dir=str(tmp_path))).fit(queue[0])
+    finally:
+        Base.tokenizer.eos_token_id = 8
+    assert recorded(tmp_path)["truncated"].tolist() == [False, True, False]
+
+
+def test_a_prompt_that_leaves_less_room_lowers_the_limit(queue, tmp_path):
+    settings = config(record_dir=str(tmp_path))
+    settings.actor_rollout_ref.rollout.max_model_len = 9 + 3
+    Trainer(settings).fit(queue[0])
+    assert recorded(tmp_path)["truncated"].tolist() == [False, False, True]
+
+
+def test_several_updates_a_step_are_recorded_together(queue, tmp_path):
+    """`parameter_sync_step` of separate_async: verl hands the batches of all updates over as one."""
+    keys, tags, _ = batch()
+    trainer, metrics = Trainer(config(record_dir=str(tmp_path))), {}
+    trainer.global_steps = 1
+    for part in (slice(0, 2), slice(2, 3)):
+        trainer._update_actor(SimpleNamespace(keys=keys[part], tags=tags[part], partition_id="train"), {})
+    trainer._compute_metrics(queue[0], metrics, {}, 1, 0)
+    assert metrics["task/ocr_regular/score"] == 0.75 and metrics["task/cut_point_detection/score"] == 0.25
     assert metrics["sv6d/padded_sequences"] == 1
+
+
+def test_a_step_without_an_update_has_its_metrics(queue):
+    trainer, metrics = Trainer(config()), {}
+    trainer._compute_metrics(queue[0], metrics, {}, 2, 0)
+    assert metrics["task/ocr_regular/score"] == 0.75
+
+
+def test_what_cannot_be_measured_ends_the_step_with_its_reason(queue, monkeypatch):
+    monkeypatch.setattr(recording.tq, "kv_batch_get", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Trainer(config()).fit(queue[0])
+
+
+def test_without_a_folder_nothing_is_recorded_but_the_metrics_are_there(queue, tmp_path):
+    trainer, metrics = Trainer(config()), {}
+    trainer._compute_metrics(queue[0], metrics, {}, 2, 0)
+    assert metrics["task/ocr_regular/score"] == 0.75 and metrics["timing_s/sv6d_record"] >= 0
+    assert "sv6d/unrecorded_rollouts" not in metrics
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_text_is_recorded_when_asked_for(queue, tmp_path):
-    import pandas as pd
+def test_texts_of_some_of_all_or_of_none_are_recorded(queue, tmp_path):
+    for asked, expected in ((1, ["5 6", None, None]), ("all", ["5 6", "5 6 7 8", "9 9 9"]), ("none", [None] * 3)):
+        Trainer(config(record_dir=str(tmp_path / str(asked)), record_responses=asked)).fit(queue[0])
+        assert recorded(tmp_path / str(asked))["response"].tolist() == expected
+    truths = recorded(tmp_path / "all")["ground_truth"].tolist()
+    assert truths == ["56", "56", '[{"start": 0}]']
 
-    trainer = Trainer(config(record_dir=str(tmp_path), record_responses=True))
-    trainer.tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: f"{len(ids)} tokens")
-    trainer.fit(queue[0])
-    (part,) = (tmp_path / "rollouts").glob("*.parquet")
-    assert set(pd.read_parquet(part)["response"]) == {"4 tokens"}
+
+@pytest.mark.parametrize("asked", [True, -1, "some", 2.5])
+def test_another_wish_for_texts_is_refused(asked, queue):
+    with pytest.raises(ValueError, match=f"sv6d.record_responses={asked}: give the number"):
+        Trainer(config(record_responses=asked))
 
 
 def test_verl_knows_the_three_trainers():
