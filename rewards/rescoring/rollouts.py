@@ -127,7 +127,7 @@ def _problem(name: str, value: Any) -> str:
     hint = {
         "task": " or give --task or --data",
         "ground_truth": " or give --data",
-        "response": "; a run's recorder keeps it with sv6d.record_responses=True",
+        "response": "; a run's recorder keeps all with sv6d.record_responses=all",
     }[name]
     return f"no {' or '.join(COLUMNS[name])}; add that column{hint}"
 
