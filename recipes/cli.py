@@ -17,6 +17,8 @@ COMMANDS = {
     "sft": ("sv6d.recipes.launch_sft", "Supervised warm start (report, section 5.1)."),
     "average": ("sv6d.sft.average", "Average the last checkpoints of a run into one (SWA, section 5.1.2)."),
     "grpo": ("sv6d.recipes.launch_grpo", "Train with GRPO and asynchronous rollouts (section 5.2)."),
+    "check": ("sv6d.recipes.checking.cli", "Check a GRPO recipe before a GPU is paid for."),
+    "launch": ("sv6d.recipes.launching.cli", "Start a GRPO recipe on Slurm, a Ray cluster or Kubernetes."),
     "report": ("sv6d.reports.cli", "Draw a run's entropy, reward and length, by task and component (Figure 3)."),
     "compare": ("sv6d.reports.compare_cli", "Which of two runs earns more, by task, with intervals and a verdict."),
     "demo": ("sv6d.recipes.demo.story", "The whole job on a CPU: footage, SFT, averaging, GRPO, report."),

@@ -58,6 +58,13 @@ def nodes_needed(config: DictConfig) -> int:
     return sum(pool.nodes for pool in pools(config))
 
 
+def logical_resources(config: DictConfig) -> dict[str, str]:
+    """Options of `ray start` on each node: what a recipe without GPUs states; real GPUs and CPUs Ray finds itself."""
+    init = config.ray_kwargs.ray_init
+    stated = {"num-gpus": init.get("num_gpus"), "num-cpus": init.get("num_cpus")}
+    return {name: str(value) for name, value in stated.items() if value is not None}
+
+
 def describe(wanted: list[Pool]) -> str:
     """`3 x 8 GPUs for training (trainer.nnodes x trainer.n_gpus_per_node) and ...`"""
     return " and ".join(f"{pool.nodes} x {pool.gpus} GPUs for {pool.name} ({pool.settings})" for pool in wanted)

@@ -1,0 +1,41 @@
+set -euo pipefail
+
+# Ray's head runs here, on the job's first node, where Slurm runs this script; one more Ray process on each other node.
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+ip=$(python -c 'import ray; print(ray.util.get_node_ip_address())')
+port=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
+ray start --head --block --node-ip-address="$ip" --port="$port" --include-dashboard=false "${ray_options[@]}" &
+ray_head=$!
+trap 'kill "$ray_head" 2>/dev/null || true' EXIT
+until (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null; do
+  kill -0 "$ray_head" || { echo "Ray's head did not start on ${nodes[0]}; its own words are above" >&2; exit 1; }
+  sleep 1
+done
+export RAY_ADDRESS=$ip:$port
+others=$((${#nodes[@]} - 1))
+if [ "$others" -gt 0 ]; then
+  srun --overlap --nodes="$others" --ntasks="$others" --ntasks-per-node=1 --exclude="${nodes[0]}" \
+    ray start --block --address="$RAY_ADDRESS" "${ray_options[@]}" &
+fi
+
+# The run. It waits until every node has joined, asks each whether it is fit, and says what to change where one is not.
+# Slurm's warning before the end of the time limit reaches this shell, which hands it on: the run saves and ends.
+warned=
+trap 'warned=1; kill -TERM "$run" 2>/dev/null || true' TERM
+"${command[@]}" &
+run=$!
+status=0
+wait "$run" || status=$?
+while kill -0 "$run" 2>/dev/null; do # a signal had ended the wait, not the run
+  status=0
+  wait "$run" || status=$?
+done
+
+# What was cut short goes on in a next attempt, from its checkpoint. A job that is cancelled is no longer RUNNING and stays so; one that
+# Slurm itself preempts is requeued by Slurm.
+state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T || true)
+if [ -n "$warned" ] && [ "$state" = RUNNING ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$attempts" ]; then
+  echo "the time is over; the run goes on in attempt $((${SLURM_RESTART_COUNT:-0} + 2)) of this job"
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

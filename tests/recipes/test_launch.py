@@ -1,0 +1,151 @@
+"""`sv6d launch`: what each kind of cluster is given for a recipe."""
+
+import gzip
+import json
+import shlex
+from copy import deepcopy
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner
+from sv6d.recipes.cli import main
+from sv6d.recipes.compose import compose
+from sv6d.recipes.launching.pools import describe, nodes_needed, pools, unplaced
+
+PLACES = ["sv6d.data=/mnt/data", "sv6d.model=/mnt/model", "sv6d.run_dir=/mnt/runs/leum"]
+KUBERNETES = ["--image", "registry/sv6d:1", "--volume", "training:/mnt"]
+
+
+def launch(*arguments):
+    return CliRunner().invoke(main, ["launch", *arguments])
+
+
+@pytest.fixture(scope="module")
+def separate():
+    return compose("grpo", "leum_8b_async", PLACES)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    out = tmp_path_factory.mktemp("kubernetes") / "run.yaml"
+    result = launch("kubernetes", "leum_8b_async", *PLACES, *KUBERNETES, "--namespace", "video", "-o", str(out))
+    assert result.exit_code == 0, result.output
+    return yaml.safe_load(out.read_text())
+
+
+def test_a_recipe_with_rollouts_of_their_own_asks_for_both_kinds_of_nodes(separate):
+    assert nodes_needed(separate) == 4
+    assert describe(pools(separate)) == (
+        "3 x 8 GPUs for training (trainer.nnodes x trainer.n_gpus_per_node) and "
+        "1 x 8 GPUs for rollouts (actor_rollout_ref.rollout.nnodes x .n_gpus_per_node)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "missing"),
+    [
+        ([(8, 64)] * 4, []),
+        ([(8, 64)] * 3, ["rollouts"]),  # the trainer's blocks of 8 are placed first
+        ([(8, 64)] * 3 + [(4, 64)] * 2, []),  # rollouts are one GPU each: halves of a node do
+        ([(4, 64)] * 8, ["training"]),  # a trainer's node is one block, though 32 GPUs are there
+        ([(8, 23)] + [(8, 64)] * 3, []),  # 8 GPUs of training want 3 CPUs each, 24 in all; of rollouts 2 each
+        ([(8, 23)] * 2 + [(8, 64)] * 2, ["training"]),
+    ],
+)
+def test_where_the_gpus_of_a_recipe_find_place(nodes, missing, separate):
+    assert [pool.name for pool in unplaced(pools(separate), nodes)][:1] == missing
+
+
+def test_the_batch_file_says_what_the_recipe_needs():
+    text = launch("slurm", "leum_8b_async", *PLACES, "--partition", "gpu", "--sbatch", "--qos=high").output
+    options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert {
+        "--job-name=sv6d-leum",
+        "--nodes=4",
+        "--gpus-per-node=8",
+        "--exclusive",
+        "--requeue",
+        "--signal=B:TERM@600",
+        "--partition=gpu",
+        "--qos=high",
+    } <= set(options)
+    assert f"command=(sv6d grpo leum_8b_async {' '.join(PLACES)})" in text.splitlines()
+
+
+def test_without_gpus_the_batch_file_states_rays_logical_ones():
+    text = launch("slurm", "cpu_demo", *PLACES, "trainer.nnodes=3").output
+    assert "#SBATCH --nodes=3" in text and "gpus-per-node" not in text
+    assert "ray_options=(--num-gpus=1 --num-cpus=16)" in text
+
+
+def test_a_recipe_of_ones_own_is_named_by_its_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("defaults: [leum_8b_1node, _self_]\n")
+    text = launch("slurm", "mine.yaml", *PLACES, "--dry-run").output
+    assert f"command=(sv6d grpo {tmp_path}/mine.yaml {' '.join(PLACES)} --dry-run)" in text
+
+
+def test_the_manifest_is_a_rayjob_as_kuberay_defines_it(manifest):
+    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
+    assert manifest["metadata"] == {"name": "sv6d-grpo", "namespace": "video"}
+    jsonschema.validate(manifest, strict(rayjob_schema()))
+    typo = deepcopy(manifest)
+    typo["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replica"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="'replica' was unexpected"):
+        jsonschema.validate(typo, strict(rayjob_schema()))
+
+
+def test_a_manifest_has_a_pod_for_each_of_the_recipes_nodes_and_a_head_without_gpus(manifest):
+    cluster = manifest["spec"]["rayClusterSpec"]
+    [group] = cluster["workerGroupSpecs"]
+    [head], [worker] = (part["template"]["spec"]["containers"] for part in (cluster["headGroupSpec"], group))
+    assert group["replicas"] == 4
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "8"
+    assert "nvidia.com/gpu" not in head["resources"]["limits"]
+    assert [worker["volumeMounts"][0]["mountPath"], head["volumeMounts"][0]["mountPath"]] == ["/mnt", "/mnt"]
+    assert shlex.split(manifest["spec"]["entrypoint"]) == ["sv6d", "grpo", "leum_8b_async", *PLACES]
+
+
+def test_without_gpus_a_pod_states_rays_logical_ones():
+    manifest = yaml.safe_load(launch("kubernetes", "cpu_demo", *PLACES, *KUBERNETES).output)
+    [group] = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert group["rayStartParams"] == {"num-gpus": "1", "num-cpus": "16"}
+    assert "nvidia.com/gpu" not in str(manifest)
+    jsonschema.validate(manifest, strict(rayjob_schema()))
+
+
+def test_paths_that_only_this_machine_knows_are_refused():
+    result = launch("kubernetes", "leum_8b_1node", "sv6d.data=data", *PLACES[1:], *KUBERNETES)
+    assert result.exit_code == 1
+    assert "sv6d.data=data: give whole paths, as they are on the cluster" in result.output
+
+
+def test_a_typo_is_found_before_anything_is_queued():
+    result = launch("slurm", "leum_8b_async", *PLACES, "trainer.nnode=2")
+    assert result.exit_code == 1
+    assert "trainer.nnode is no key of recipe leum_8b_async (did you mean trainer.nnodes" in result.output
+
+
+def test_a_dashboard_that_is_not_there_is_one_sentence():
+    result = launch("ray", "cpu_demo", *PLACES, "--address", "http://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: no Ray dashboard answers at http://127.0.0.1:1")
+
+
+def rayjob_schema() -> dict:
+    packed = Path(__file__).parent / "kuberay" / "rayjob-v1.json.gz"
+    return json.loads(gzip.decompress(packed.read_bytes()))["schema"]
+
+
+def strict(schema):
+    """The schema with unknown fields refused, as the API server drops them in silence."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: strict(value) for key, value in schema.items()}
+    if "properties" in schema and schema.get("type") == "object":
+        made.setdefault("additionalProperties", False)
+    return made
