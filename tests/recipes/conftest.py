@@ -32,7 +32,7 @@ def tiny_model(small_data, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sv6d_command():
     """Start the `sv6d` command as a user does; returns the process."""
 
