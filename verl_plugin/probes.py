@@ -20,6 +20,7 @@ def probe_verl() -> dict:
     from .problems import PROBLEMS
 
     states = mends.settle("verl")
+    from verl.checkpoint_engine import CheckpointEngineRegistry
     from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
     from verl.plugin.platform import get_platform
     from verl.trainer.ppo.v1 import get_trainer_cls
@@ -29,6 +30,7 @@ def probe_verl() -> dict:
     questions = {
         "reward manager sv6d": lambda: get_reward_manager_cls("sv6d"),
         "trainer sv6d_colocate_async": lambda: get_trainer_cls("sv6d_colocate_async"),
+        "checkpoint engine gloo": lambda: CheckpointEngineRegistry.get("gloo"),
         "engine fsdp2": lambda: EngineRegistry.get_engine_cls("language_model", "fsdp2"),
     }
     registered = {}
