@@ -1,0 +1,252 @@
+"""Documents in, sharded SFT rows out: streamed, by several processes, resumable, the same files whoever writes them.
+
+A shard is a run of consecutive documents; it is written whole or not at all, so a run that was cut short goes on with the
+shards that are missing. Documents that cannot be used are listed beside it, with file, line and reason.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...data_mixers.rows import SFT_SCHEMA
+from ...schema import Taxonomy
+from ...schema.document import Document, DocumentError, check_document, read_document
+from .check import Checker
+from .generate import Generator, Plan
+from .questions import QA
+from .templates import Templates
+
+DOCUMENTS = 500
+"""Documents of a shard: 20,000 rows of 40 questions each."""
+MANIFEST = "synthesis.json"
+
+
+class SynthesisError(ValueError):
+    """Documents that are not there, or an output folder of other settings; the message says which and what to do."""
+
+
+class Settings(NamedTuple):
+    """What the output depends on; paths are those of the files that say it, None for the packaged ones."""
+
+    plan: Plan = Plan()
+    templates: Path | None = None
+    taxonomy: Path | None = None
+    videos: Path = Path()
+    """The folder that the documents' `video` names start from."""
+    documents: int = DOCUMENTS
+    """A shard's documents."""
+
+
+class Shard(NamedTuple):
+    """A run of documents in one file."""
+
+    number: int
+    file: Path
+    offset: int
+    """Where its first line begins, in bytes."""
+    line: int
+    """Its first line, from 1."""
+    first: int
+    """Its first document's place among all, from 0."""
+
+
+class Written(NamedTuple):
+    """What a shard came to."""
+
+    rows: int
+    documents: int
+    rejected: int
+
+
+def plan_shards(files: list[Path], documents: int) -> list[Shard]:
+    """Cut the documents (a JSON object a line) into shards; a shard lies in one file. Reads the files once.
+
+    Raises:
+        SynthesisError: no file, or one that is not there.
+    """
+    if not files:
+        raise SynthesisError("no documents: give files with a structural document a line (.jsonl), or folders of them")
+    shards: list[Shard] = []
+    total = 0
+    for file in files:
+        if not file.is_file():
+            raise SynthesisError(f"{file}: no such file of documents")
+        offset, count = 0, 0
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    if count % documents == 0:
+                        shards.append(Shard(len(shards), file, offset, number, total + count))
+                    count += 1
+                offset += len(line)
+        total += count
+    return shards
+
+
+def prepare(out: Path, files: list[Path], settings: Settings) -> None:
+    """Make the output folder, or recognise it as this run's.
+
+    Raises:
+        SynthesisError: it holds the output of other documents or settings.
+    """
+    told = json.dumps(_identity(files, settings), indent=1)
+    manifest = out / MANIFEST
+    if manifest.exists() and manifest.read_text() != told:
+        raise SynthesisError(
+            f"{out} holds the output of other documents or settings ({manifest}); choose another folder"
+        )
+    if not manifest.exists() and out.is_dir() and any(out.iterdir()):
+        raise SynthesisError(f"{out} is not empty and no output of ours; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    manifest.write_text(told)
+
+
+def write_shards(shards: list[Shard], out: Path, settings: Settings, workers: int) -> Iterator[Written]:
+    """Write every shard that is not there yet; yields what each came to, as they are done."""
+    jobs = [(shard, out, settings) for shard in shards]
+    if workers <= 1:
+        yield from map(_write, jobs)
+        return
+    # spawn: the threads of pyarrow do not survive a fork
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap_unordered(_write, jobs)
+
+
+def shard_path(out: Path, number: int) -> Path:
+    return out / f"qa-{number:05d}.parquet"
+
+
+def rejects_path(out: Path, number: int) -> Path:
+    return out / f"qa-{number:05d}.rejected.jsonl"
+
+
+def _write(job: tuple[Shard, Path, Settings]) -> Written:
+    shard, out, settings = job
+    path, rejects = shard_path(out, shard.number), rejects_path(out, shard.number)
+    if path.exists():
+        known = pq.read_schema(path).metadata
+        return Written(*(int(known[name]) for name in (b"rows", b"documents", b"rejected")))
+    generator, checker = _tools(settings)
+    rows: list[tuple[QA, Document]] = []
+    bad: list[dict[str, Any]] = []
+    documents = 0
+    for place, (line, text) in enumerate(_lines(shard, settings.documents)):
+        documents += 1
+        try:
+            document = _sound(text, generator.vocabulary.taxonomy)
+        except DocumentError as error:
+            bad.append({"file": str(shard.file), "line": line, "reason": str(error)})
+            continue
+        for qa in generator.questions(document, shard.first + place):
+            checker.check(qa)
+            rows.append((qa, document))
+    done = Written(len(rows), documents, len(bad))
+    if bad:
+        _replace(rejects, lambda partial: partial.write_text("".join(json.dumps(row) + "\n" for row in bad)))
+    table = _table(rows, settings, generator.templates)
+    table = table.replace_schema_metadata({name: str(value) for name, value in done._asdict().items()})
+    _replace(path, lambda partial: pq.write_table(table, partial, compression="zstd"))
+    return done
+
+
+@cache
+def _tools(settings: Settings) -> tuple[Generator, Checker]:
+    """Once a process."""
+    taxonomy = Taxonomy.load(settings.taxonomy)
+    templates = Templates(settings.templates) if settings.templates else Templates.packaged()
+    return Generator(settings.plan, taxonomy, templates), Checker(taxonomy)
+
+
+def _lines(shard: Shard, documents: int) -> Iterator[tuple[int, bytes]]:
+    with shard.file.open("rb") as file:
+        file.seek(shard.offset)
+        numbered = ((number, line) for number, line in enumerate(file, shard.line) if line.strip())
+        yield from islice(numbered, documents)
+
+
+def _sound(text: bytes, taxonomy: Taxonomy) -> Document:
+    """Raises: DocumentError: what is wrong with it, all of it."""
+    document = read_document(text)
+    errors = [str(problem) for problem in check_document(document, taxonomy) if problem.level == "error"]
+    if errors:
+        raise DocumentError("; ".join(errors))
+    return document
+
+
+def _table(rows: list[tuple[QA, Document]], settings: Settings, templates: Templates) -> pa.Table:
+    """The rows as columns (`SFT_SCHEMA`), built whole: row by row would cost more than to make the questions."""
+    systems = [templates.systems[qa.kind.partition(".")[0]] for qa, _ in rows]
+    users = [f"<video>{qa.question}" for qa, _ in rows]
+    videos = [str(settings.videos / document.video) for _, document in rows]
+    prompt = _messages([systems, users], ["system", "user"])
+    messages = _messages([systems, users, [qa.answer for qa, _ in rows]], ["system", "user", "assistant"])
+    info = {
+        "index": range(len(rows)),
+        "id": [f"{document.video}#{i}" for i, (_, document) in enumerate(rows)],
+        "dataset": [f"synthesis/{qa.kind}" for qa, _ in rows],
+        "split": ["train"] * len(rows),
+        "duration": [document.duration for _, document in rows],
+        "query": [" ".join(".".join(sub) for sub in qa.subs) for qa, _ in rows],
+    }
+    columns = {
+        "data_source": pa.array([qa.reward for qa, _ in rows], pa.string()),
+        "prompt": prompt,
+        "images": pa.array([[]] * len(rows), SFT_SCHEMA.field("images").type),
+        "videos": _lists(_struct(SFT_SCHEMA.field("videos").type.value_type, {"video": videos}), 1),
+        "reward_model": _struct(
+            SFT_SCHEMA.field("reward_model").type,
+            {"style": ["rule"] * len(rows), "ground_truth": [qa.truth for qa, _ in rows]},
+        ),
+        "extra_info": _struct(SFT_SCHEMA.field("extra_info").type, info),
+        "messages": messages,
+    }
+    return pa.table([columns[name] for name in SFT_SCHEMA.names], schema=SFT_SCHEMA)
+
+
+def _messages(contents: list[list[str]], roles: list[str]) -> pa.ListArray:
+    """One dialogue a row: the i-th content of each role."""
+    said = [content for row in zip(*contents, strict=True) for content in row]
+    kind = SFT_SCHEMA.field("prompt").type.value_type
+    return _lists(_struct(kind, {"role": roles * (len(said) // len(roles)), "content": said}), len(roles))
+
+
+def _struct(kind: pa.StructType, columns: dict[str, Any]) -> pa.StructArray:
+    size = len(next(iter(columns.values())))
+    arrays = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(size, f.type) for f in kind]
+    return pa.StructArray.from_arrays(arrays, fields=list(kind))
+
+
+def _lists(values: pa.StructArray, each: int) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(range(0, len(values) + 1, each), pa.int32()), values)
+
+
+def _replace(path: Path, write) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _identity(files: list[Path], settings: Settings) -> dict[str, Any]:
+    def digest(path: Path | None) -> str | None:
+        return path and hashlib.sha256(path.read_bytes()).hexdigest()
+
+    return {
+        "documents": [[file.name, file.stat().st_size] for file in files],
+        "plan": {**settings.plan._asdict(), "weights": dict(settings.plan.weights)},
+        "templates": digest(settings.templates),
+        "taxonomy": digest(settings.taxonomy),
+        "videos": str(settings.videos),
+        "documents_a_shard": settings.documents,
+    }
