@@ -1,35 +1,66 @@
 """Run one training job as a child process: its output goes to a log, its metrics to the terminal, a line a step.
 
 verl prints a kilobyte a step, among Ray's and vLLM's own lines. The log keeps all of it; the person at the terminal sees what
-moves: reward, entropy, length, seconds. A job that fails ends with the last lines of its log and where to find the rest.
+moves: reward, entropy, length, seconds. What happens when the job ends is `restarts.py`'s.
 """
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-import click
-from omegaconf import DictConfig, OmegaConf
+import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..reports.recorder import set_aside
-from ..sft.checkpoints import TRACKER
-from .compose import RecipeError
 
-CONFIG = "config.yaml"
 POLL_SECONDS = 0.3
 TAIL_LINES = 25
+PR_SET_PDEATHSIG = 1
 
 
-class JobFailed(click.ClickException):
-    """A training process that ended with a non-zero status."""
+class Job(NamedTuple):
+    """What is run, and where it leaves what."""
+
+    title: str
+    command: list[str]
+    environment: dict[str, str]
+    """Added to this process's own."""
+    log: Path
+    metrics: Path
+    """The file of verl's `file` logger, one `{"step", "data"}` a line."""
+    total_steps: int
+    describe: Callable[[int, dict], str | None]
+    """(step, data) to the text of the step's line; None prints nothing."""
+
+
+class Limits(NamedTuple):
+    """Seconds."""
+
+    grace: float = 300.0
+    """From SIGTERM to the job's end."""
+    stalled_after: float | None = None
+    """Without a step, until the job counts as hung."""
+
+
+class End(NamedTuple):
+    """How a job ended."""
+
+    status: int
+    """Below 0: by that signal."""
+    step: int | None
+    """The last step that it finished, None where none."""
+    stalled: bool
+    words: str
+    """The end of what it printed."""
 
 
 class JsonLines:
@@ -50,149 +81,139 @@ class JsonLines:
                 yield json.loads(line)
 
 
-def tail(path: Path, lines: int = TAIL_LINES) -> str:
-    """The last lines of a log."""
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+class StopRequest:
+    """A context in which SIGTERM, as clusters send it, is noted rather than obeyed; a second one interrupts as Ctrl-C does."""
+
+    def __init__(self):
+        self.since: float | None = None
+
+    def __enter__(self) -> "StopRequest":
+        self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+    def _note(self, signum, frame) -> None:
+        if self.since is not None:
+            raise KeyboardInterrupt
+        self.since = time.monotonic()
 
 
-def steps_done(config: DictConfig, shards: str = "") -> int:
-    """The step from which verl will continue: that of the last complete checkpoint, 0 for a new run.
+def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open: tuple[int, ...] = ()) -> End:
+    """Run a job to its end, and show a line for each step that appears in its metrics; none of its processes outlives it.
 
-    Args:
-        shards: the folder in a checkpoint that holds the policy's shards.
-
-    Raises:
-        RecipeError: that checkpoint is in shards of another number of ranks.
-    """
-    folder, ranks = Path(config.trainer.default_local_dir), config.trainer.nnodes * config.trainer.n_gpus_per_node
-    if config.trainer.resume_mode != "auto" or not (folder / TRACKER).is_file():
-        return 0
-    step = int((folder / TRACKER).read_text())
-    saved = json.loads((folder / f"global_step_{step}" / shards / "fsdp_config.json").read_text())["world_size"]
-    if saved != ranks:
-        raise RecipeError(
-            f"{folder}/global_step_{step} was saved by {saved} ranks and this run has {ranks} (trainer.nnodes x "
-            f"trainer.n_gpus_per_node). Continue with {saved}, or start anew in another sv6d.run_dir from that checkpoint's model."
-        )
-    return step
-
-
-def train(
-    config: DictConfig,
-    command: list[str],
-    *,
-    title: str,
-    done: int,
-    describe: Callable[[int, dict], str | None],
-    console: Console,
-) -> None:
-    """Run the training process of a composed recipe from step `done` to its last; a run that is complete is left alone.
-
-    Leaves in `sv6d.run_dir`: `config.yaml` (everything resolved; the process reads it), `train.log`, `metrics.jsonl`.
-    """
-    run_dir, steps = Path(config.sv6d.run_dir), config.trainer.total_training_steps
-    if done >= steps:
-        console.print(f"{title}: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
-        return
-    if done:
-        console.print(f"{title}: continuing {run_dir} after step {done} of {steps}", highlight=False)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, run_dir / CONFIG, resolve=True)
-    run(
-        [*command, str(run_dir / CONFIG)],
-        title=title,
-        environment=dict(config.sv6d.env),
-        log=run_dir / "train.log",
-        metrics=run_dir / "metrics.jsonl",
-        total_steps=steps,
-        describe=describe,
-        console=console,
-    )
-    report_skipped(run_dir, console)
-
-
-def run(
-    command: list[str],
-    *,
-    title: str,
-    environment: dict[str, str],
-    log: Path,
-    metrics: Path,
-    total_steps: int,
-    describe: Callable[[int, dict], str | None],
-    console: Console | None = None,
-) -> None:
-    """Run `command` to its end and show a line for each step that appears in `metrics`.
+    On SIGTERM the job is sent one too, and has `limits.grace` seconds. On Ctrl-C, and where it does nothing for
+    `limits.stalled_after` seconds, it is ended.
 
     Args:
-        environment: added to this process's own.
-        metrics: the file of verl's `file` logger, one `{"step", "data"}` a line.
-        describe: (step, data) to the text of the step's line; None prints nothing.
-
-    Raises:
-        JobFailed: the process ended with another status than 0; the message holds the end of the log.
+        keep_open: file descriptors that the job inherits.
     """
-    console = console or Console()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    set_aside(metrics)
-    follower = JsonLines(metrics)
-    with log.open("ab") as sink:
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    set_aside(job.metrics)
+    follower, last = JsonLines(job.metrics), None
+    printed_before = job.log.stat().st_size if job.log.exists() else 0
+    with job.log.open("ab") as sink:
         child = subprocess.Popen(
-            command, stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, **environment}, start_new_session=True
+            job.command,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **job.environment},
+            start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            pass_fds=keep_open,
         )
-    bar = Progress(
+    moved, told, stalled = time.monotonic(), False, False
+    columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
     )
     try:
-        with bar, terminate_as_interrupt():
-            task = bar.add_task(f"{title}: starting (log: {log})", total=total_steps)
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(f"{job.title}: starting (log: {job.log})", total=job.total_steps)
             while True:
                 status = child.poll()
                 for entry in follower.new():
-                    line = describe(entry["step"], entry["data"])
+                    moved, last = time.monotonic(), entry["step"]
+                    line = job.describe(last, entry["data"])
                     if line is not None:
                         bar.console.print(line, highlight=False)
-                        bar.update(task, completed=entry["step"], description=title)
+                        bar.update(task, completed=last, description=job.title)
+                    for notice in notices(entry["step"], entry["data"]):
+                        bar.console.print(notice, highlight=False)
                 if status is not None:
+                    break
+                now = time.monotonic()
+                if stop.since is not None and not told:
+                    told = True
+                    child.send_signal(signal.SIGTERM)
+                    bar.console.print(
+                        f"{job.title}: SIGTERM; the job has {limits.grace:g} s (sv6d.grace) to save and end",
+                        highlight=False,
+                    )
+                stalled = limits.stalled_after is not None and now - moved > limits.stalled_after
+                if stalled or (stop.since is not None and now - stop.since > limits.grace):
+                    end(child)
+                    status = child.returncode
                     break
                 time.sleep(POLL_SECONDS)
     except BaseException:
-        stop(child)
+        end(child)
         raise
-    if status != 0:
-        raise JobFailed(f"{title} ended with status {status}. The end of its log:\n\n{tail(log)}\n\nAll of it: {log}")
+    end_session(child.pid)
+    return End(status, last, stalled, tail(job.log, since=printed_before))
 
 
-@contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM, as clusters send it, ends the job as Ctrl-C does; without this the job would outlive its supervisor."""
+def notices(step: int, data: dict) -> Iterator[str]:
+    """What a step's metrics say about its checkpoint and about what an earlier attempt left."""
+    if data.get("sv6d/checkpoint_failed"):
+        yield f"[red]step {step}: no checkpoint, it could not be saved[/] (the log says why); the last whole one stays"
+    if "sv6d/restored_groups" in data:
+        yield (
+            f"step {step}: of the prompts that were in flight when the checkpoint was saved, {data['sv6d/restored_groups']:.0f} "
+            f"had their rollouts, {data['sv6d/restarted_groups']:.0f} were rolled out again"
+        )
 
-    def interrupt(signum, frame):
-        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _end_with_parent() -> None:
+    """In the job, before it starts: should its launcher be killed, it gets the SIGTERM that the launcher can no longer send."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end(child: subprocess.Popen, patience: float = 15.0) -> None:
+    """End a job at once: as Ctrl-C does, then not so politely."""
+    child.send_signal(signal.SIGINT)
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        child.wait(timeout=patience)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    end_session(child.pid)
 
 
-def stop(child: subprocess.Popen, patience: float = 15.0) -> None:
-    """End a job and every process of its session: politely, then not."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
+def end_session(session: int, patience: float = 15.0) -> None:
+    """Kill what is left of a job's session: a Ray that lost its driver, engines that lost their Ray."""
+    left = []
+    for process in psutil.process_iter():
         try:
-            os.killpg(child.pid, sent)
-            child.wait(timeout=patience)
-            return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
+            if os.getsid(process.pid) == session:
+                process.kill()
+                left.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
             continue
+    psutil.wait_procs(left, timeout=patience)
+
+
+def tail(path: Path, lines: int = TAIL_LINES, since: int = 0) -> str:
+    """The last lines of a log, from a byte on."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(since, path.stat().st_size - 65_536))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
 
 def report_skipped(run_dir: Path, console: Console, limit: int = 10) -> None:

@@ -1,12 +1,17 @@
 """The training process of `sv6d sft`, one a rank: `torchrun ... -m sv6d.sft.train config.yaml` with a configuration of `sv6d sft`."""
 
+import shutil
 import sys
+from pathlib import Path
 
+import torch
 from omegaconf import OmegaConf
 from torch.distributed.elastic.multiprocessing.errors import record
 from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils.device import auto_set_device
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
+
+from . import manifest
 
 
 class WarmStart(SFTTrainer):
@@ -15,6 +20,25 @@ class WarmStart(SFTTrainer):
     def _build_dataloader(self):
         super()._build_dataloader()
         self.train_sampler.shuffle = False
+
+    def _build_ckpt_handler(self):
+        """Checkpoints count once they are sealed; verl's rotation, which forgets those of earlier attempts, is replaced."""
+        super()._build_ckpt_handler()
+        handler, folder = self.ckpt_handler, Path(self.config.trainer.default_local_dir)
+        keep, handler.max_ckpt_to_keep = handler.max_ckpt_to_keep, None
+        save = handler.save_checkpoint
+
+        def save_whole(step):
+            checkpoint = folder / f"global_step_{step}"
+            if self.rank == 0:
+                shutil.rmtree(checkpoint, ignore_errors=True)  # of an attempt that was cut short
+            torch.distributed.barrier()
+            save(step)
+            if self.rank == 0:
+                manifest.seal(checkpoint)
+                manifest.prune(folder, keep)
+
+        handler.save_checkpoint = save_whole
 
 
 @record  # else torchrun's report hides the error under its own trace

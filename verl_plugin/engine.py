@@ -14,6 +14,8 @@ import verl.workers.engine.fsdp.transformer_impl as impl
 from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine.base import EngineRegistry
 
+from .saving_together import SavesTogether
+
 logger = logging.getLogger(__name__)
 
 # First match wins; parameter names of Hugging Face's Qwen2-VL to Qwen3-VL.
@@ -62,8 +64,8 @@ def parameter_groups(named_parameters, rates: dict[str, float], default: float) 
 
 @EngineRegistry.register("language_model", ["fsdp", "fsdp2"], device="cuda", vendor=["nvidia", "amd"])
 @EngineRegistry.register("language_model", ["fsdp", "fsdp2"], device="cpu", vendor="cpu")
-class ComponentFSDPEngine(impl.FSDPEngineWithLMHead):
-    """verl's FSDP engine; only the optimizer's groups differ."""
+class ComponentFSDPEngine(SavesTogether, impl.FSDPEngineWithLMHead):
+    """verl's FSDP engine; only the optimizer's groups differ, and what happens where a rank cannot save."""
 
     def _build_optimizer(self, module):
         config = self.optimizer_config

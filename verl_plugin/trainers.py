@@ -11,9 +11,10 @@ from .judging import JudgedTrainer
 from .kl import KLTrainer
 from .recording import RecordingTrainer
 from .shaping import ShapingTrainer
+from .surviving import SurvivingTrainer
 
 
-class Extended(RecordingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, KLTrainer):
+class Extended(RecordingTrainer, SurvivingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, KLTrainer):
     """All that we add, to go before a trainer of verl; where two change the same method, the first calls the second."""
 
 

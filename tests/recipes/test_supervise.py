@@ -1,31 +1,45 @@
-"""A supervised job: its steps on the terminal, its output in the log, its failure told with the end of the log."""
+"""A supervised job: its steps on the terminal, its output in the log, and none of its processes left when it is over."""
 
 import io
-import json
+import os
+import signal
+import subprocess
 import sys
 import textwrap
+import threading
 import time
+from pathlib import Path
 
+import psutil
 import pytest
-from omegaconf import OmegaConf
 from rich.console import Console
-from sv6d.recipes.compose import RecipeError
-from sv6d.recipes.supervise import JobFailed, JsonLines, run, steps_done
+from sv6d.recipes.supervise import Job, JsonLines, Limits, StopRequest, run
+
+LIMITS = Limits(grace=30)
 
 
-def supervise(tmp_path, code, describe=lambda step, data: f"step {step} reward {data['reward']}"):
-    out = io.StringIO()
-    run(
-        [sys.executable, "-u", "-c", textwrap.dedent(code)],
+@pytest.fixture(autouse=True)
+def no_long_looks(monkeypatch):
+    monkeypatch.setattr("sv6d.recipes.supervise.POLL_SECONDS", 0.02)
+
+
+def job(tmp_path, code, describe=lambda step, data: f"step {step} reward {data['reward']}"):
+    return Job(
         title="job",
-        environment={"METRICS": str(tmp_path / "metrics.jsonl")},
+        command=[sys.executable, "-u", "-c", textwrap.dedent(code)],
+        environment={"METRICS": str(tmp_path / "metrics.jsonl"), "FOLDER": str(tmp_path)},
         log=tmp_path / "job.log",
         metrics=tmp_path / "metrics.jsonl",
         total_steps=2,
         describe=describe,
-        console=Console(file=out, width=100),
     )
-    return out.getvalue()
+
+
+def supervise(tmp_path, code, limits=LIMITS, **more):
+    out = io.StringIO()
+    with StopRequest() as stop:
+        end = run(job(tmp_path, code, **more), stop, limits, Console(file=out, width=200))
+    return end, out.getvalue()
 
 
 TWO_STEPS = """
@@ -38,21 +52,22 @@ TWO_STEPS = """
 
 
 def test_a_line_a_step_and_the_chatter_in_the_log(tmp_path):
-    shown = supervise(tmp_path, TWO_STEPS)
+    end, shown = supervise(tmp_path, TWO_STEPS)
     assert "step 1 reward 0.1" in shown and "step 2 reward 0.2" in shown
     assert "chatter" not in shown
     assert "chatter" in (tmp_path / "job.log").read_text()
+    assert (end.status, end.step, end.stalled) == (0, 2, False)
 
 
-def test_a_job_that_fails_ends_with_its_last_words(tmp_path):
-    with pytest.raises(JobFailed, match="no such model") as failure:
-        supervise(tmp_path, "raise SystemExit('no such model')")
-    assert str(tmp_path / "job.log") in failure.value.message
+def test_a_job_that_fails_ends_with_its_last_words_and_none_of_an_earlier_attempt(tmp_path):
+    supervise(tmp_path, "raise SystemExit('the first')")
+    end, _ = supervise(tmp_path, "raise SystemExit('no such model')")
+    assert (end.status, end.step, end.words) == (1, None, "no such model")
 
 
 def test_steps_of_an_earlier_attempt_are_kept_and_not_shown_again(tmp_path):
     supervise(tmp_path, TWO_STEPS)
-    shown = supervise(tmp_path, TWO_STEPS.replace("(1, 2)", "(2,)"))
+    _, shown = supervise(tmp_path, TWO_STEPS.replace("(1, 2)", "(2,)"))
     assert "step 1" not in shown and "step 2" in shown
     assert (tmp_path / "metrics-001.jsonl").read_text().count("\n") == 2
 
@@ -66,6 +81,19 @@ def test_a_half_written_line_waits_for_its_end(tmp_path):
     assert list(follower.new()) == [{"step": 2}]
 
 
+def test_what_a_step_says_of_checkpoints_is_shown(tmp_path):
+    code = TWO_STEPS.replace(
+        '{"reward": step / 10}',
+        '{"reward": 0, "sv6d/checkpoint_failed": step - 1, "sv6d/restored_groups": 3, "sv6d/restarted_groups": 13}',
+    )
+    _, shown = supervise(tmp_path, code)
+    assert shown.count("no checkpoint, it could not be saved") == 1
+    assert (
+        "step 1: of the prompts that were in flight when the checkpoint was saved, 3 had their rollouts, 13 were"
+        in shown
+    )
+
+
 def test_an_interrupt_ends_the_job(tmp_path):
     def interrupt(step, data):
         raise KeyboardInterrupt
@@ -76,19 +104,99 @@ def test_an_interrupt_ends_the_job(tmp_path):
     assert time.monotonic() - start < 60
 
 
-@pytest.mark.parametrize("shards", ["", "actor"])
-def test_a_run_continues_from_its_checkpoint_on_the_same_number_of_ranks_only(tmp_path, shards):
-    """SFT's shards stand in the checkpoint itself, GRPO's in a folder of it."""
-    trainer = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "nnodes": 2, "n_gpus_per_node": 4}
-    config = OmegaConf.create({"trainer": trainer})
-    assert steps_done(config, shards) == 0
-    folder = tmp_path / "global_step_30" / shards
-    folder.mkdir(parents=True)
-    (folder / "fsdp_config.json").write_text(json.dumps({"world_size": 8}))
-    (tmp_path / "latest_checkpointed_iteration.txt").write_text("30")
-    assert steps_done(config, shards) == 30
-    config.trainer.nnodes = 1
-    with pytest.raises(RecipeError, match="saved by 8 ranks and this run has 4"):
-        steps_done(config, shards)
-    config.trainer.resume_mode = "disable"
-    assert steps_done(config, shards) == 0
+# SIGTERM
+
+SAVES_AND_ENDS = """
+    import json, os, signal, sys, time
+    def end(*_):
+        print("saved")
+        sys.exit(75)
+    signal.signal(signal.SIGTERM, end)
+    with open(os.environ["METRICS"], "w") as file:
+        file.write(json.dumps({"step": 1, "data": {"reward": 0}}) + "\\n")
+    time.sleep(300)
+"""
+
+
+def terminate(step, data):
+    """Sends this process what a cluster sends the launcher."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    return f"step {step}"
+
+
+def test_sigterm_is_passed_on_to_the_job_which_has_time_to_save(tmp_path):
+    end, shown = supervise(tmp_path, SAVES_AND_ENDS, describe=terminate)
+    assert (end.status, end.step, end.words) == (75, 1, "saved")
+    assert "the job has 30 s (sv6d.grace) to save and end" in shown
+
+
+def test_a_job_that_takes_longer_than_the_grace_is_ended(tmp_path):
+    deaf = SAVES_AND_ENDS.replace("sys.exit(75)", "return").replace(
+        "signal.signal(signal.SIGTERM, end)",
+        "signal.signal(signal.SIGTERM, end); signal.signal(signal.SIGINT, signal.SIG_DFL)",
+    )
+    end, _ = supervise(tmp_path, deaf, limits=Limits(grace=0.5), describe=terminate)
+    assert end.status == -signal.SIGINT
+
+
+def test_a_second_sigterm_does_not_wait(tmp_path):
+    def twice(step, data):
+        terminate(step, data)
+        terminate(step, data)
+
+    with pytest.raises(KeyboardInterrupt):
+        supervise(tmp_path, SAVES_AND_ENDS, describe=twice)
+
+
+# Jobs that hang, and what a dead job leaves behind
+
+
+def test_a_job_that_makes_no_step_for_too_long_is_ended(tmp_path):
+    end, _ = supervise(tmp_path, TWO_STEPS + "\n    import time; time.sleep(300)", limits=Limits(stalled_after=1.5))
+    assert end.stalled and end.step == 2 and end.status != 0
+
+
+def test_no_process_of_a_job_outlives_it(tmp_path):
+    """As Ray's and vLLM's would that of a job which was killed: in its session, in process groups of their own."""
+    code = """
+        import os, subprocess, sys
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], preexec_fn=lambda: os.setpgid(0, 0))
+        print(child.pid)
+        os.kill(os.getpid(), 9)
+    """
+    end, _ = supervise(tmp_path, code)
+    assert end.status == -signal.SIGKILL
+    assert not psutil.pid_exists(int(end.words))
+
+
+LAUNCHER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_supervise import SAVES_AND_ENDS, supervise
+supervise(Path({folder!r}), SAVES_AND_ENDS)
+"""
+
+
+def test_a_job_whose_launcher_is_killed_is_asked_to_save_and_end(tmp_path):
+    code = LAUNCHER.format(here=str(Path(__file__).parent), folder=str(tmp_path))
+    launcher = subprocess.Popen([sys.executable, "-c", code])
+    until = time.monotonic() + 60
+    while not (tmp_path / "metrics.jsonl").exists():
+        assert launcher.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    (child,) = psutil.Process(launcher.pid).children()
+    launcher.kill()
+    launcher.wait()
+    psutil.wait_procs([child], timeout=30)
+    assert not child.is_running()
+    assert "saved" in (tmp_path / "job.log").read_text()
+
+
+def test_other_threads_of_the_launcher_do_not_matter_to_that(tmp_path):
+    """Linux tells the job of the death of the thread that began it: a job begun in the main thread outlives other threads."""
+    thread = threading.Thread(target=time.sleep, args=(0.1,))
+    thread.start()
+    end, _ = supervise(tmp_path, "import time; time.sleep(1); print('whole')")
+    thread.join()
+    assert (end.status, end.words) == (0, "whole")

@@ -1,0 +1,332 @@
+"""Runs over several jobs: which are started again, what was lost is told, and when it is enough.
+
+The jobs are small fakes: scripts that read and write checkpoints, metrics and rollouts as training does, and die as told.
+"""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
+from sv6d.recipes import supervise
+from sv6d.recipes.compose import RecipeError
+from sv6d.recipes.restarts import PREEMPTED, JobFailed, Preempted, lost, only_one, steps_done, train
+from sv6d.reports.parts import part_name
+from sv6d.sft.manifest import seal
+
+FAKE = """
+import json, os, shutil, signal, sys, time
+from pathlib import Path
+from sv6d.sft.manifest import seal
+
+run = Path(sys.argv[1]).parent
+checkpoints, plan = run / "checkpoints", json.loads((run / "plan.json").read_text())
+deaths = plan["deaths"]
+how = deaths.pop(0) if deaths else {}
+(run / "plan.json").write_text(json.dumps(plan))
+tracker = checkpoints / "latest_checkpointed_iteration.txt"
+step = int(tracker.read_text()) if tracker.exists() else 0
+print("begins after", step)
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+(run / "rollouts").mkdir(exist_ok=True)
+
+def save(step):
+    folder = checkpoints / f"global_step_{step}" / "actor"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fsdp_config.json").write_text('{"world_size": 1}')
+    (folder / "weights").write_text(str(step))
+    seal(folder.parent)
+    tracker.write_text(str(step))
+
+def die(how):
+    print(how.get("words", "no reason"))
+    if "signal" in how:
+        os.kill(os.getpid(), how["signal"])
+    if "hang" in how:
+        time.sleep(300)
+    sys.exit(how.get("status", 1))
+
+with open(run / "metrics.jsonl", "w", buffering=1) as metrics:
+    while step < plan["steps"]:
+        if how.get("in_step") == step + 1:
+            die(how)
+        if asked:
+            save(step)
+            sys.exit(75)
+        step += 1
+        shutil.copy(run / "parts" / f"step-{step:06d}.parquet", run / "rollouts")
+        metrics.write(json.dumps({"step": step, "data": {}}) + chr(10))
+        if step % 3 == 0:
+            save(step)
+        while step == plan.get("wait_in") and not asked:
+            time.sleep(0.01)
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_long_looks(monkeypatch):
+    monkeypatch.setattr(supervise, "POLL_SECONDS", 0.02)
+
+
+class Run:
+    """A run of a fake job: `deaths` are how its first jobs end, one each; the next one finishes."""
+
+    def __init__(self, folder: Path, *deaths, steps=8, wait_in=None, **sv6d):
+        self.folder, self.out = folder, io.StringIO()
+        (folder / "parts").mkdir(exist_ok=True, parents=True)
+        for step in range(1, steps + 1):
+            pq.write_table(pa.table({"step": [step] * 5}), folder / "parts" / part_name(step))
+        (folder / "plan.json").write_text(json.dumps({"steps": steps, "deaths": list(deaths), "wait_in": wait_in}))
+        settings = {
+            "run_dir": str(folder),
+            "env": {},
+            "restarts": 3,
+            "restart_pause": 0,
+            "grace": 20,
+            "stalled_after": None,
+        }
+        trainer = {
+            "default_local_dir": str(folder / "checkpoints"),
+            "resume_mode": "auto",
+            "nnodes": 1,
+            "n_gpus_per_node": 1,
+        }
+        self.config = OmegaConf.create({"sv6d": settings | sv6d, "trainer": trainer | {"total_training_steps": steps}})
+
+    def go(self, describe=lambda step, data: f"step {step}"):
+        (self.folder / "job.py").write_text(textwrap.dedent(FAKE))
+        command = [sys.executable, "-u", str(self.folder / "job.py")]
+        console = Console(file=self.out, width=400)
+        try:
+            train(self.config, command, title="GRPO", shards="actor", describe=describe, console=console)
+        finally:
+            self.shown = self.out.getvalue()
+        return self.shown
+
+    @property
+    def begun_after(self):
+        lines = (self.folder / "train.log").read_text().splitlines()
+        return [int(line.split()[-1]) for line in lines if line.startswith("begins after")]
+
+
+KILLED = {"signal": signal.SIGKILL}
+
+
+def test_a_job_that_is_killed_is_started_again_and_what_was_lost_is_told(tmp_path):
+    run = Run(tmp_path, {"in_step": 6, **KILLED})
+    shown = run.go()
+    assert run.begun_after == [0, 3]
+    assert "GRPO was killed by SIGKILL after step 5: no reason" in shown
+    assert (
+        "continues after step 3: steps 4 to 5 (10 rollouts) are trained again, and what step 6 had begun is begun anew"
+        in shown
+    )
+    assert "restart 1 of 3 in 0 s" in shown
+    lines = [line for line in shown.splitlines() if line.startswith("step ")]
+    assert lines == [f"step {step}" for step in (1, 2, 3, 4, 5, 4, 5, 6, 7, 8)]
+
+
+def test_at_a_checkpoint_no_finished_step_is_lost(tmp_path):
+    shown = Run(tmp_path, {"in_step": 4, **KILLED}).go()
+    assert "continues after step 3: no finished step is lost, and what step 4 had begun is begun anew" in shown
+
+
+def test_one_step_is_told_as_one(tmp_path):
+    assert "step 4 is trained again, and what step 5 had begun" in lost(tmp_path, 3, 4)
+
+
+def test_pauses_grow(tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("sv6d.recipes.restarts._pause", lambda seconds, stop: pauses.append(seconds))
+    deaths = [{"in_step": step, **KILLED} for step in (2, 4, 5)]
+    Run(tmp_path, *deaths, restart_pause=10).go()
+    assert pauses == [10, 20, 40]
+
+
+def test_up_to_a_limit(tmp_path):
+    run = Run(tmp_path, *[{"in_step": step, **KILLED} for step in (2, 4, 5, 7)], restarts=2)
+    with pytest.raises(
+        JobFailed, match=r"GRPO was killed by SIGKILL. It was started again 2 times already \(sv6d.restarts\)"
+    ):
+        run.go()
+    assert run.begun_after == [0, 0, 3]
+
+
+def test_not_at_all_where_that_is_wanted(tmp_path):
+    run = Run(tmp_path, {"in_step": 5, **KILLED}, restarts=0)
+    with pytest.raises(JobFailed):
+        run.go()
+    assert run.begun_after == [0]
+
+
+def test_a_run_that_fails_twice_at_the_same_step_stops_and_says_so(tmp_path):
+    run = Run(tmp_path, *[{"in_step": 6, "status": 1, "words": "ValueError: row 17"}] * 3)
+    with pytest.raises(JobFailed, match=r"the second time at the same step without progress(.|\n)*ValueError: row 17"):
+        run.go()
+    assert run.begun_after == [0, 3]
+
+
+def test_a_mistake_in_the_configuration_is_not_tried_again(tmp_path):
+    run = Run(tmp_path, {"in_step": 1, "status": 1, "words": "ValueError: no such model"})
+    with pytest.raises(
+        JobFailed, match=r"GRPO ended with status 1\. The end of its log(.|\n)*no such model(.|\n)*train\.log"
+    ):
+        run.go()
+    assert run.begun_after == [0]
+
+
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        ("ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.", True),
+        ("ray.exceptions.ActorDiedError: The actor died because of an error raised in its creation task", False),
+        ("sv6d.verl_plugin.watching.WorkerDied: reward worker 1 died", True),
+        ("torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp", True),
+        ("omegaconf.errors.ConfigAttributeError: Key 'x' is not in struct", False),
+    ],
+)
+def test_before_the_first_step_what_passes_is_tried_again_and_mistakes_are_not(tmp_path, words, again):
+    run = Run(tmp_path, {"in_step": 1, "status": 1, "words": words})
+    if again:
+        run.go()
+    else:
+        with pytest.raises(JobFailed):
+            run.go()
+    assert run.begun_after == ([0, 0] if again else [0])
+
+
+def test_a_job_that_hangs_is_ended_and_started_again(tmp_path):
+    run = Run(tmp_path, {"in_step": 5, "hang": True}, stalled_after=2)
+    assert "GRPO did nothing for longer than sv6d.stalled_after and was ended after step 4" in run.go()
+    assert run.begun_after == [0, 3]
+
+
+def test_a_complete_run_is_left_alone(tmp_path):
+    Run(tmp_path, steps=6).go()
+    again = Run(tmp_path, steps=6)
+    assert "is complete, 6 of 6 steps; nothing to do" in again.go()
+    assert again.begun_after == [0]
+
+
+# SIGTERM
+
+
+def terminate(step, data):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_ends_the_run_with_a_status_that_says_continue_me(tmp_path):
+    run = Run(tmp_path, wait_in=5)
+    with pytest.raises(
+        Preempted, match=r"asked to stop and saved and ended: 5 of 8 steps are kept.*same command continues"
+    ) as end:
+        run.go(lambda step, data: terminate(step, data) if step == 5 else None)
+    assert end.value.exit_code == PREEMPTED == 75
+    Run(tmp_path).go()
+    assert run.begun_after == [0, 5]
+
+
+def test_so_does_a_signal_that_reaches_the_job_alone(tmp_path):
+    """As Slurm's --signal does."""
+    run = Run(tmp_path, {"in_step": 4, "status": 75})
+    with pytest.raises(Preempted, match="3 of 8 steps are kept"):
+        run.go()
+
+
+def test_a_job_that_dies_of_the_same_signal_is_not_started_again(tmp_path):
+    """As where a cluster signals every process of a job: what is kept is the last checkpoint."""
+
+    def both(step, data):
+        if step == 5:
+            terminate(step, data)
+
+    run = Run(tmp_path, {"in_step": 6, **KILLED}, wait_in=5)
+    with pytest.raises(
+        Preempted, match=r"was killed by SIGKILL before it could save: 3 of 8 steps are kept.*steps 4 to 5"
+    ):
+        run.go(both)
+
+
+def test_a_run_that_had_its_last_step_when_it_was_asked_is_complete(tmp_path):
+    run = Run(tmp_path, steps=6)
+    run.go(lambda step, data: terminate(step, data) if step == 6 else None)
+    assert steps_done(run.config, "actor", Console(file=io.StringIO())) == 6
+
+
+# Checkpoints
+
+
+def checkpoint(folder: Path, step: int, ranks: int, shards: str = "actor") -> Path:
+    saved = folder / f"global_step_{step}"
+    (saved / shards).mkdir(parents=True)
+    (saved / shards / "fsdp_config.json").write_text(json.dumps({"world_size": ranks}))
+    (saved / "weights").write_text("w" * 100)
+    seal(saved)
+    (folder / "latest_checkpointed_iteration.txt").write_text(str(step))
+    return saved
+
+
+def config_of(folder, nodes=1, gpus=1, mode="auto"):
+    trainer = {"default_local_dir": str(folder), "resume_mode": mode, "nnodes": nodes, "n_gpus_per_node": gpus}
+    return OmegaConf.create({"trainer": trainer})
+
+
+@pytest.mark.parametrize("shards", ["", "actor"])
+def test_a_run_continues_from_its_checkpoint_on_the_same_number_of_ranks_only(tmp_path, shards):
+    """SFT's shards stand in the checkpoint itself, GRPO's in a folder of it."""
+    console = Console(file=io.StringIO())
+    assert steps_done(config_of(tmp_path, 2, 4), shards, console) == 0
+    checkpoint(tmp_path, 30, 8, shards)
+    assert steps_done(config_of(tmp_path, 2, 4), shards, console) == 30
+    with pytest.raises(RecipeError, match="saved by 8 ranks and this run has 4"):
+        steps_done(config_of(tmp_path, 1, 4), shards, console)
+    assert steps_done(config_of(tmp_path, 1, 4, "disable"), shards, console) == 0
+
+
+def test_a_damaged_checkpoint_is_passed_over_told_and_verl_is_pointed_to_the_one_before(tmp_path):
+    checkpoint(tmp_path, 10, 1)
+    (checkpoint(tmp_path, 20, 1) / "weights").write_text("w" * 50)
+    out = io.StringIO()
+    assert steps_done(config_of(tmp_path), "actor", Console(file=out, width=400)) == 10
+    assert "global_step_20 is not whole: weights has 50 bytes of 100; the run continues from step 10" in out.getvalue()
+    assert (tmp_path / "latest_checkpointed_iteration.txt").read_text() == "10"
+
+
+def test_a_tracker_that_names_a_half_written_checkpoint_is_corrected(tmp_path):
+    (tmp_path / "global_step_10" / "actor").mkdir(parents=True)
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("10")
+    out = io.StringIO()
+    assert steps_done(config_of(tmp_path), "actor", Console(file=out, width=400)) == 0
+    assert "its saving was cut short; the run continues from the beginning" in out.getvalue()
+    assert not (tmp_path / "latest_checkpointed_iteration.txt").exists()
+
+
+# One run a folder
+
+
+def test_a_second_launcher_waits_for_the_first_ones_job_and_then_refuses(tmp_path):
+    """The hold is the job's too: one that lost its launcher is not joined by another."""
+    out = io.StringIO()
+    with only_one(tmp_path, 1, "GRPO", Console(file=out, width=400)) as held:
+        job = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=[held]
+        )
+    with (
+        pytest.raises(RecipeError, match=r"another job still trains in .* after 1 s"),
+        only_one(tmp_path, 1, "GRPO", Console(file=out, width=400)),
+    ):
+        pass
+    assert "waiting for its end" in out.getvalue()
+    job.communicate()
+    with only_one(tmp_path, 1, "GRPO", Console(file=out, width=400)):
+        pass

@@ -1,0 +1,88 @@
+"""Workers that die end the run at once, so that its launcher starts it again: verl would wait for them, or fail prompt after prompt.
+
+A dead agent loop worker takes its prompts with it and nobody hears of them again; a dead rollout server is the least busy
+one, so that every prompt is sent there; a dead reward worker fails its share of the rollouts for good.
+"""
+
+import faulthandler
+from collections.abc import Mapping
+
+import ray
+from omegaconf import OmegaConf
+from ray.exceptions import ActorDiedError, ActorUnavailableError
+
+STDERR = 2
+
+
+class WorkerDied(RuntimeError):
+    """A process that the run cannot do without is gone; says which, and what Ray knows of its end."""
+
+
+class Watch:
+    """Asks Ray actors for a sign of life, one question each at a time: one that is busy answers later, one that is dead never
+    leaves it open.
+
+    Args:
+        actors: what each is, in words, and its handle.
+    """
+
+    def __init__(self, actors: Mapping[str, ray.actor.ActorHandle]):
+        self.actors = dict(actors)
+        self._asked = {actor.__ray_ready__.remote(): name for name, actor in self.actors.items()}
+
+    def look(self) -> None:
+        """
+        Raises:
+            WorkerDied: an actor is dead.
+        """
+        answered, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
+        for ref in answered:
+            name = self._asked.pop(ref)
+            try:
+                ray.get(ref)
+            except ActorDiedError as error:
+                raise WorkerDied(f"{name} died; the run cannot go on without it. {error}") from error
+            except ActorUnavailableError:  # the network, for now
+                pass
+            self._asked[self.actors[name].__ray_ready__.remote()] = name
+
+
+class WatchedTrainer:
+    """Mixin over `StoppableTrainer`."""
+
+    _watch: Watch | None = None
+
+    def fit(self, agent_loop_manager):
+        self._watch = Watch(self.workers(agent_loop_manager))
+        try:
+            super().fit(agent_loop_manager)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def workers(self, agent_loop_manager) -> dict[str, ray.actor.ActorHandle]:
+        """All Ray actors that rollouts and rewards need."""
+        servers = [server for replica in self._replicas() for server in replica.servers]
+        groups = {
+            "rollout server": servers,
+            "reward worker": self.reward_loop_manager.reward_loop_workers,
+            "agent loop worker": agent_loop_manager.agent_loop_workers,
+            "training worker": self.actor_rollout_wg.workers,
+        }
+        return {f"{kind} {i}": actor for kind, actors in groups.items() for i, actor in enumerate(actors)}
+
+    def _replicas(self) -> list:
+        return [replica for manager in self._rollout_server_managers() for replica in manager.get_replicas()]
+
+    def look_after(self, partition: str) -> None:
+        self._watch.look()
+        super().look_after(partition)
+
+    def on_sample_end(self):
+        self._watch.look()  # else groups that failed for a dead worker would be trained
+        super().on_sample_end()
+
+    def on_step_begin(self):
+        super().on_step_begin()
+        limit = OmegaConf.select(self.config, "sv6d.stalled_after", default=None)
+        if limit:  # the launcher ends it then; where it stands by then is left in the log
+            faulthandler.dump_traceback_later(0.9 * float(limit), file=STDERR)
