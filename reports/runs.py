@@ -19,7 +19,7 @@ import pandas as pd
 
 from .parts import ROLLOUTS
 from .readers import files
-from .readers.source import ReaderError, Source
+from .readers.source import Source
 from .recorder import ABOUT, METRICS, TEXTS, read_dropped
 
 SKIPPED = "skipped_rows.jsonl"
@@ -83,16 +83,13 @@ def load_run(path: str | Path) -> Run:
     from the recorder, else from the dumps. A single file of any of these formats is a run, too.
 
     Raises:
-        RunError: there is no such folder, it holds nothing that can be read, or several runs; or a library is missing.
+        RunError: there is no such folder, or it holds nothing that can be read, or several runs; or a library is missing.
     """
     path = Path(path)
     if not path.exists():
         raise RunError(f"{path}: no such folder. Give the run's folder, the one that holds {ROLLOUTS}/ and {METRICS}.")
-    try:
-        sources, notes = files.read_sources(path)
-    except ReaderError as error:
-        raise RunError(f"{path}: {error}") from None
-    missing = [sentence for source in sources for sentence in source.damaged]
+    sources, refused, notes = files.read_sources(path)
+    missing = refused + [sentence for source in sources for sentence in source.damaged]
     notes += [sentence for source in sources for sentence in source.notes]
     told = next((source for source in sources if source.rollouts is not None), None)
     rollouts = pd.DataFrame() if told is None else told.rollouts

@@ -6,10 +6,13 @@ verl empties the file at every start; earlier processes' lines are in `metrics-0
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from .source import Lines, Source, join_attempts, numbers_of
+
+_ATTEMPT = re.compile(r"-\d{3,}$")
 
 
 def find(file: Path) -> bool:
@@ -22,10 +25,17 @@ def find(file: Path) -> bool:
         return lines.readline(40).replace(b" ", b"").startswith(b'{"step":')
 
 
+def run_of(file: Path) -> Path:
+    """What an attempt that was set aside shares with the later ones: the name without its number."""
+    return file.with_name(_ATTEMPT.sub("", file.stem))
+
+
 def read(files: list[Path]) -> Source:
     """The files of one run: attempts that were set aside first, each in its order."""
     notes: list[str] = []
-    attempts = [list(_lines(file, notes)) for file in sorted(files, key=lambda file: (file.stem == "metrics", file))]
+    attempts = [
+        list(_lines(file, notes)) for file in sorted(files, key=lambda file: (file.stem == run_of(file).name, file))
+    ]
     return Source("verl's file logger", metrics=join_attempts(attempts), notes=tuple(notes))
 
 

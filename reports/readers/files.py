@@ -4,50 +4,62 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from . import file_logger, recorded, rollout_dumps, tensorboard_events, wandb_offline
 from .source import ReaderError, Source
 
 DEPTH = 4  # folders below the run's: TensorBoard's and W&B's own are two or three deep
 PASSED_OVER = ("checkpoints", "global_step_*", "rollouts", "__pycache__")
-METRICS = (file_logger, wandb_offline, tensorboard_events)
-"""In the order in which they are believed: doubles, doubles, single precision."""
+READERS = (file_logger, wandb_offline, tensorboard_events, rollout_dumps)
+"""In the order in which their metrics are believed: doubles, doubles, single precision, none."""
 
 
-def read_sources(path: Path) -> tuple[list[Source], list[str]]:
-    """What every format gives of the run in `path` (a folder or one file), and notes on what was left out.
+class Found(NamedTuple):
+    """What all formats gave of a run."""
 
-    Raises:
-        ReaderError: a library is missing, or there are several runs of a format.
-    """
+    sources: list[Source]
+    refused: list[str]
+    """Sentences on formats that are there and could not be read: a library is missing, or there are several runs."""
+    notes: list[str]
+
+
+def read_sources(path: Path) -> Found:
+    """What is in `path`, a run's folder or a single file."""
     files = [path] if path.is_file() else list(_walk(path, DEPTH))
-    sources = [found] if path.is_dir() and (found := recorded.read(path)) else []
-    for reader in METRICS:
+    recorder = recorded.read(path) if path.is_dir() else None
+    found = Found([recorder] if recorder else [], [], [])
+    files = _without_validations(files, found.notes)
+    for reader in READERS:
         if claimed := [file for file in files if reader.find(file)]:
-            sources.append(reader.read(_one_run(claimed, path, apart=reader is not wandb_offline)))
-    notes, dumps = [], defaultdict(list)
+            try:
+                found.sources.append(reader.read(_one_run(claimed, reader.run_of, path)))
+            except ReaderError as error:
+                found.refused.append(str(error))
+    return found
+
+
+def _one_run(files: list[Path], run_of: Callable[[Path], Hashable], path: Path) -> list[Path]:
+    """The files of the one run nearest to `path`."""
+    depth = min(len(file.parts) for file in files)
+    nearest = [file for file in files if len(file.parts) == depth]
+    runs = {run_of(file): file for file in nearest}
+    if len(runs) > 1:
+        shown = ", ".join(sorted(str(file.relative_to(path)) for file in runs.values())[:10])
+        raise ReaderError(f"{len(runs)} runs are here, with {shown}; name the folder or the file of one.")
+    return nearest
+
+
+def _without_validations(files: list[Path], notes: list[str]) -> list[Path]:
+    dumps: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         if rollout_dumps.find(file):
             dumps[file.parent].append(file)
-    for folder in [folder for folder in dumps if rollout_dumps.is_validation(dumps[folder])]:
-        notes.append(f"{folder.name}/ holds dumps of validations, which are left out.")
-        del dumps[folder]
-    if dumps:
-        sources.append(rollout_dumps.read(_one_run([file for found in dumps.values() for file in found], path)))
-    return sources, notes
-
-
-def _one_run(files: list[Path], path: Path, apart: bool = True) -> list[Path]:
-    """The files of the folder nearest to `path`. With `apart`, two folders are two runs; else they may be one run's."""
-    depth = min(len(file.parts) for file in files)
-    nearest = [file for file in files if len(file.parts) == depth]
-    folders = sorted({file.parent for file in nearest})
-    if apart and len(folders) > 1:
-        shown = ", ".join(str(folder.relative_to(path)) for folder in folders[:10])
-        raise ReaderError(f"{len(folders)} runs are here; name one of {shown}.")
-    return nearest
+    validations = {folder for folder in dumps if rollout_dumps.is_validation(dumps[folder])}
+    notes += [f"{folder.name}/ holds dumps of validations, which are left out." for folder in sorted(validations)]
+    return [file for file in files if file.parent not in validations or not rollout_dumps.find(file)]
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:

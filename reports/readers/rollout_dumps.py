@@ -32,6 +32,10 @@ def find(file: Path) -> bool:
     return file.suffix == ".jsonl" and file.stem.isdigit()
 
 
+def run_of(file: Path) -> Path:
+    return file.parent
+
+
 def is_validation(files: Iterable[Path]) -> bool:
     """Whether a folder's dumps are `trainer.validation_data_dir`'s, which have the same form: there is a step 0, or the
     folder says so."""
@@ -107,7 +111,11 @@ def _truth(gts: Any) -> str | None:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    """V0 writes numbers of numpy's types as text."""
+    try:
+        return math.nan if value is None else float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _digest(prompt: Any) -> str:

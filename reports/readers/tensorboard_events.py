@@ -7,9 +7,15 @@ from pathlib import Path
 
 from .source import Lines, ReaderError, Source, join_attempts
 
+FRAME = 16  # bytes around each record: its length and two checksums
+
 
 def find(file: Path) -> bool:
     return ".tfevents." in file.name
+
+
+def run_of(file: Path) -> Path:
+    return file.parent
 
 
 def read(files: list[Path]) -> Source:
@@ -42,6 +48,3 @@ def _lines(file: Path, damaged: list[str]) -> Lines:
     if used < size:
         damaged.append(f"{file.name} ends in a broken record: {size - used:,} of its {size:,} bytes are left out.")
     return list(steps.items())
-
-
-FRAME = 16  # bytes around each record: its length and two checksums

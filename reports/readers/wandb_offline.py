@@ -24,6 +24,10 @@ def find(file: Path) -> bool:
     return file.suffix == ".wandb"
 
 
+def run_of(_: Path) -> None:
+    """Every process has a folder of its own, and the run's name is in the file (`read`)."""
+
+
 def read(files: list[Path]) -> Source:
     """The files of one run, whose folders' names sort by the time of their start.
 
@@ -36,8 +40,8 @@ def read(files: list[Path]) -> Source:
         name, lines = _lines(file, damaged)
         attempts.setdefault(name, []).append(lines)
     if len(attempts) > 1:
-        folders = ", ".join(f"{file.parent.name}" for file in sorted(files)[:10])
-        raise ReaderError(f"W&B has {len(attempts)} runs here ({', '.join(sorted(attempts))}); name one of {folders}.")
+        folders = ", ".join(file.parent.name for file in sorted(files)[:10])
+        raise ReaderError(f"W&B has {len(attempts)} runs here, {', '.join(sorted(attempts))}; name one of {folders}.")
     metrics = join_attempts(next(iter(attempts.values())))
     return Source("W&B's offline files", metrics=metrics, damaged=tuple(damaged))
 
