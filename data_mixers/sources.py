@@ -23,6 +23,22 @@ TOLERANCE = 0.1
 MOVED = "was the media folder moved without the row files?"
 
 
+class Inspection(NamedTuple):
+    """What a look at every row of some row files finds.
+
+    Attributes:
+        rows: all rows, media paths absolute.
+        broken: why a row cannot be trained on, by its index in `rows`; those of the next two are not among them.
+        missing: rows that only lack media files.
+        homeless: rows of no task.
+    """
+
+    rows: list[dict[str, Any]]
+    broken: dict[int, str]
+    missing: dict[int, str]
+    homeless: dict[int, str]
+
+
 class Rows(NamedTuple):
     """What row files hold.
 
@@ -82,7 +98,7 @@ def examine_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None
         RowError: there is no row; a row is of no task; more than `TOLERANCE` of a task's rows are broken, or lack their
             media. The first few are named with file and row.
     """
-    rows, broken, missing, homeless = _check(files, taxonomy)
+    rows, broken, missing, homeless = inspect_rows(files, taxonomy)
     _refuse(homeless, rows)
     _judge(broken, rows, RowError, "are broken", "mend or remove them")
     _judge(missing, rows, MissingMedia, "lack their media", MOVED)
@@ -95,14 +111,18 @@ def load_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None) -
     Raises:
         RowError: any row is broken, or more than `TOLERANCE` of a task's rows lack their media.
     """
-    rows, broken, missing, homeless = _check(files, taxonomy)
+    rows, broken, missing, homeless = inspect_rows(files, taxonomy)
     _refuse(homeless | broken, rows)
     _judge(missing, rows, MissingMedia, "lack their media", MOVED)
     return rows
 
 
-def _check(files: Collection[str | Path], taxonomy: Taxonomy | None):
-    """All rows, and by index the reasons of those that are broken, that only lack their media, and that are of no task."""
+def inspect_rows(files: Collection[str | Path], taxonomy: Taxonomy | None = None) -> Inspection:
+    """All rows of the files and what is wrong with each; refuses nothing that can be read.
+
+    Raises:
+        RowError: a file cannot be read as rows, or there is no row.
+    """
     rows: list[dict[str, Any]] = []
     broken: dict[int, str] = {}
     missing: dict[int, str] = {}
@@ -120,7 +140,7 @@ def _check(files: Collection[str | Path], taxonomy: Taxonomy | None):
             rows.append(row)
     if not rows:
         raise RowError(f"the row files hold no row: {', '.join(map(str, files))}")
-    return rows, broken, missing, homeless
+    return Inspection(rows, broken, missing, homeless)
 
 
 def _refuse(broken: dict[int, str], rows: list[dict[str, Any]]) -> None:

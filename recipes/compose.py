@@ -7,7 +7,6 @@ Nothing of verl is imported here, so `--cfg` answers in a second.
 import difflib
 import importlib.util
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +18,6 @@ from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-
-from ..data_mixers.sources import row_files
 
 Kind = Literal["grpo", "sft"]
 FOLDER = Path(__file__).resolve().parent
@@ -127,58 +124,6 @@ def register_resolvers() -> None:
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
-
-
-def check_inputs(kind: Kind, config: DictConfig) -> None:
-    """Check that the model and the rows of a run are there, before anything heavy starts.
-
-    Raises:
-        RecipeError: naming the setting, the folder, and what should be in it.
-    """
-    _check_model(str(config.sv6d.model))
-    rows = Path(config.sv6d.data) / ROWS[kind]
-    try:
-        row_files(rows)
-    except FileNotFoundError:
-        raise RecipeError(
-            f"sv6d.data={config.sv6d.data}: there is no row file in {rows}. "
-            f"Give a folder with {ROWS[kind]}/<task>.parquet; `sv6d data demo --out {config.sv6d.data}` makes one to try."
-        ) from None
-
-
-def check_gpus(config: DictConfig) -> None:
-    """Refuse a run that asks for more GPUs than this machine has: Ray would wait for them for ever.
-
-    Raises:
-        RecipeError: naming the setting and what there is.
-    """
-    if config.trainer.device != "cuda":
-        return
-    import torch
-
-    asked, found = config.trainer.n_gpus_per_node, torch.cuda.device_count()
-    if asked > found:
-        raise RecipeError(
-            f"the recipe asks for {asked} GPUs (trainer.n_gpus_per_node) and this machine has {found}. "
-            f"Set trainer.n_gpus_per_node={found or 1}, or take a recipe for the CPU (cpu_demo)."
-        )
-
-
-def _check_model(model: str) -> None:
-    path = Path(model).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            inside = sorted(str(p.parent) for p in path.glob("**/config.json"))[-3:]
-            hint = f" It lies in {', '.join(inside)}." if inside else ""
-            raise RecipeError(
-                f"sv6d.model={model}: the folder has no config.json, so it is no Hugging Face model.{hint}"
-            )
-        return
-    on_the_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) and os.environ.get("HF_HUB_OFFLINE") not in {"1", "true"}
-    if not on_the_hub or path.parent.is_dir():
-        raise RecipeError(
-            f"sv6d.model={model}: no such folder. Give a Hugging Face model folder (config.json, weights, processor)."
-        )
 
 
 def _check_complete(config: DictConfig, path: Path) -> None:

@@ -7,10 +7,9 @@ import click
 from omegaconf import DictConfig
 from rich.console import Console
 
-from . import supervise
-from .compose import SHOWN, RecipeError, check_gpus, check_inputs, compose, shown
+from . import checking, supervise
+from .compose import SHOWN, compose, shown
 from .launching import nodes
-from .stream import foretell
 
 
 def describe_step(step: int, data: dict) -> str | None:
@@ -23,62 +22,22 @@ def describe_step(step: int, data: dict) -> str | None:
     )
 
 
-def check_batch(config: DictConfig) -> None:
-    """Refuse a step whose sequences do not divide over the ranks (verl would pad them) or over the micro-batches (it would die).
-
-    Raises:
-        RecipeError: with the numbers, and sizes that work.
-    """
-    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    sequences, ranks = config.data.train_batch_size * rollout.n, config.trainer.nnodes * config.trainer.n_gpus_per_node
-    if sequences % ranks:
-        raise RecipeError(
-            f"a step has {config.data.train_batch_size} prompts x {rollout.n} rollouts = {sequences} sequences, which do not divide "
-            f"over {ranks} ranks; verl would pad them. Take one of {divisors(sequences, below=2 * ranks)} ranks "
-            f"(trainer.nnodes x trainer.n_gpus_per_node), or other sv6d.scale.prompts."
-        )
-    share = sequences // ranks
-    for key, size, dynamic in (
-        ("actor.ppo_micro_batch_size_per_gpu", actor.ppo_micro_batch_size_per_gpu, actor.use_dynamic_bsz),
-        (
-            "rollout.log_prob_micro_batch_size_per_gpu",
-            rollout.log_prob_micro_batch_size_per_gpu,
-            rollout.log_prob_use_dynamic_bsz,
-        ),
-    ):
-        if not dynamic and (size is None or share % size):
-            raise RecipeError(
-                f"actor_rollout_ref.{key}={size} does not divide a rank's share of a step, {share} sequences. "
-                f"Take one of {divisors(share, below=share)}, or a dynamic batch size."
-            )
-
-
-def divisors(number: int, below: int) -> str:
-    """The largest few divisors of a number up to a bound, as text."""
-    return ", ".join(map(str, [d for d in range(1, below + 1) if number % d == 0][-6:]))
-
-
 def train(config: DictConfig, console: Console | None = None) -> None:
     """Train in a child process until the run is complete; an interrupted run continues from its last checkpoint.
 
     Leaves in `sv6d.run_dir` what `supervise.train` does, and `rollouts/` and `checkpoints/`.
 
     Raises:
-        RecipeError: the model, the rows or the GPUs are not there, a step does not divide over them, or the mixture does
-            not fit the rows.
+        RecipeError: the run would fail, or be another than the recipe says (`checking.quick`).
         JobFailed: the training process failed; the message holds the end of its log.
     """
     console = console or Console()
-    check_inputs("grpo", config)
-    check_batch(config)
-    if told := foretell(config):
-        console.print(told, highlight=False)
+    for finding in checking.quick(config):
+        console.print(checking.line(finding), highlight=False, markup=False, soft_wrap=True)
     make_absolute(config)
     nodes.settle_address(config)
     if nodes.cluster_address(config):
         nodes.require(config, console)
-    else:
-        check_gpus(config)
     job = [sys.executable, "-m", "sv6d.recipes.grpo_job"]
     done = supervise.steps_done(config, shards="actor")
     supervise.train(config, job, title="GRPO", done=done, describe=describe_step, console=console)

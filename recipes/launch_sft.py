@@ -8,7 +8,9 @@ from rich.console import Console
 
 from ..sft.rows import count_rows
 from . import supervise
-from .compose import SHOWN, RecipeError, check_gpus, check_inputs, compose, shown
+from .checking import refuse
+from .checking.inputs import enough_gpus, model_folder, row_folder
+from .compose import SHOWN, RecipeError, compose, shown
 
 
 def train(config: DictConfig, console: Console | None = None) -> None:
@@ -22,7 +24,7 @@ def train(config: DictConfig, console: Console | None = None) -> None:
         JobFailed: the training process failed; the message holds the end of its log.
     """
     console = console or Console()
-    check_inputs("sft", config)
+    refuse([*model_folder(config), *row_folder("sft", config)])
     check_ranks(config)
     plan_steps(config)
     done = supervise.steps_done(config)
@@ -66,7 +68,7 @@ def check_ranks(config: DictConfig) -> None:
             f"data.micro_batch_size_per_gpu={micro} does not divide a rank's share of the batch, {share} rows; "
             f"set it to a divisor of {share}, or data.use_dynamic_bsz=true with data.max_token_len_per_gpu"
         )
-    check_gpus(config)
+    refuse(enough_gpus(config))
 
 
 def job_command(config: DictConfig) -> list[str]:

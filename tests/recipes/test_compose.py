@@ -2,7 +2,7 @@
 
 import pytest
 from omegaconf import OmegaConf
-from sv6d.recipes.compose import RecipeError, available, check_inputs, compose, leaves, shown
+from sv6d.recipes.compose import RecipeError, available, compose, leaves, shown
 
 OPEN = ["sv6d.data=D", "sv6d.model=M", "sv6d.run_dir=R"]
 
@@ -85,32 +85,6 @@ def test_a_scaled_recipe_rounds_counts_and_keeps_one():
 
 def test_leaves_are_dotted_names_with_unresolved_values():
     assert leaves(OmegaConf.create({"a": {"b": "${c}", "d": {}}, "c": "???"})) == {"a.b": "${c}", "a.d": {}, "c": "???"}
-
-
-def folders(tmp_path, model="model", data="data"):
-    return compose(
-        "sft", "cpu_demo", [f"sv6d.data={tmp_path / data}", f"sv6d.model={tmp_path / model}", "sv6d.run_dir=R"]
-    )
-
-
-def test_a_missing_model_folder_is_named(tmp_path):
-    message = error_of(check_inputs, "sft", folders(tmp_path))
-    assert message.startswith(f"sv6d.model={tmp_path / 'model'}: no such folder")
-
-
-def test_a_folder_above_the_model_points_to_it(tmp_path):
-    (tmp_path / "model" / "huggingface").mkdir(parents=True)
-    (tmp_path / "model" / "huggingface" / "config.json").write_text("{}")
-    message = error_of(check_inputs, "sft", folders(tmp_path))
-    assert "has no config.json" in message and str(tmp_path / "model" / "huggingface") in message
-
-
-def test_missing_rows_are_named_with_the_command_that_makes_some(tmp_path):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    message = error_of(check_inputs, "sft", folders(tmp_path))
-    assert f"there is no row file in {tmp_path / 'data' / 'sft'}" in message
-    assert f"sv6d data demo --out {tmp_path / 'data'}" in message
 
 
 def test_cfg_changes_is_what_a_recipe_changes_of_verls_defaults_and_adds(tmp_path):

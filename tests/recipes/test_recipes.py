@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from sv6d.recipes.compose import RecipeError, compose
-from sv6d.recipes.launch_grpo import check_batch
+from sv6d.recipes.compose import compose
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PLACES = ["sv6d.data=DATA", "sv6d.model=MODEL", "sv6d.run_dir=RUN"]
@@ -71,23 +70,3 @@ def test_the_mixture_covers_the_run_and_what_is_fetched_ahead():
     config = grpo("cpu_demo")
     steps, prompts = config.trainer.total_training_steps, config.data.train_batch_size
     assert config.data.mixture.length >= (steps + config.trainer.v1.colocate_async.num_warmup_batches + 1) * prompts
-
-
-@pytest.mark.parametrize("path", sorted((RECIPES / "grpo").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_sequences_of_a_step_divide_over_ranks_and_micro_batches(path):
-    if path.stem != "table3":  # it has no machine
-        check_batch(grpo(path.stem))
-
-
-def test_a_step_that_does_not_divide_over_the_ranks_is_refused_with_numbers_that_work():
-    # 3,120 = 2^4 x 3 x 5 x 13 sequences over 4 x 8 = 32 ranks; 24, 26, 30, 39, 40, 48 divide.
-    with pytest.raises(RecipeError, match=r"3120 sequences.*32 ranks.*39, 40, 48, 52, 60"):
-        check_batch(grpo("leum_8b_1node", "trainer.nnodes=4"))
-
-
-def test_a_micro_batch_that_does_not_divide_is_refused_with_sizes_that_do():
-    # 39 prompts x 8 = 312 sequences
-    with pytest.raises(
-        RecipeError, match=r"ppo_micro_batch_size_per_gpu=100 does not divide.*312 sequences.*104, 156, 312"
-    ):
-        check_batch(grpo("cpu_demo", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=100"))

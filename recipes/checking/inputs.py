@@ -1,0 +1,72 @@
+"""What a run needs to be there before anything heavy starts: the model, the rows, the GPUs."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ...data_mixers.sources import row_files
+from ..compose import ROWS, Kind
+from ..launching.nodes import cluster_address
+from .finding import Finding, error, warning
+from .subject import Subject, gpus_here
+
+
+def model_folder(config: DictConfig) -> Iterator[Finding]:
+    """`sv6d.model` is a Hugging Face folder, or a name on the hub."""
+    model, path = str(config.sv6d.model), Path(config.sv6d.model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            inside = sorted(str(p.parent) for p in path.glob("**/config.json"))[-3:]
+            hint = f" It lies in {', '.join(inside)}." if inside else ""
+            yield error(f"sv6d.model={model}: the folder has no config.json, so it is no Hugging Face model.{hint}")
+        return
+    on_the_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) and os.environ.get("HF_HUB_OFFLINE") not in {"1", "true"}
+    if not on_the_hub or path.parent.is_dir():
+        yield error(
+            f"sv6d.model={model}: no such folder. Give a Hugging Face model folder (config.json, weights, processor)."
+        )
+
+
+def row_folder(kind: Kind, config: DictConfig) -> Iterator[Finding]:
+    """`sv6d.data` has row files for this kind of run."""
+    rows = Path(config.sv6d.data) / ROWS[kind]
+    try:
+        row_files(rows)
+    except FileNotFoundError:
+        yield error(
+            f"sv6d.data={config.sv6d.data}: there is no row file in {rows}. "
+            f"Give a folder with {ROWS[kind]}/<task>.parquet; `sv6d data demo --out {config.sv6d.data}` makes one to try."
+        )
+
+
+def present(subject: Subject) -> Iterator[Finding]:
+    """Model and rows of a GRPO run."""
+    yield from model_folder(subject.config)
+    yield from row_folder("grpo", subject.config)
+
+
+def enough_gpus(config: DictConfig) -> Iterator[Finding]:
+    """A run on this machine finds its GPUs here: Ray would wait for more for ever."""
+    if config.trainer.device != "cuda" or ("ray_kwargs" in config and cluster_address(config)):
+        return
+    asked, found = config.trainer.n_gpus_per_node, gpus_here()
+    if asked > found:
+        yield error(
+            f"the recipe asks for {asked} GPUs (trainer.n_gpus_per_node) and this machine has {found}. "
+            f"Set trainer.n_gpus_per_node={found or 1}, or take a recipe for the CPU (cpu_demo)."
+        )
+
+
+def gpus(subject: Subject) -> Iterator[Finding]:
+    """As `enough_gpus`; a warning where this machine has none, as the run will be elsewhere."""
+    for finding in enough_gpus(subject.config):
+        if gpus_here():
+            yield finding
+        else:
+            yield warning(
+                f"this machine has no GPU, and the recipe asks for {subject.config.trainer.n_gpus_per_node} a node: look again "
+                f"where the run will be"
+            )

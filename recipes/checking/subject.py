@@ -1,0 +1,112 @@
+"""What the checks look at: the configuration, and what several of them need from disk, read once and only when asked for."""
+
+import random
+from collections.abc import Callable
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ...data_mixers.rows import RowError, fill_options
+from ...data_mixers.sources import Inspection, inspect_rows, row_files
+from ...rewards.families import find_taxonomy
+from ...schema import TaxonomyError
+from .finding import NotKnown
+from .model_size import ModelSize, find_config
+
+
+class Subject:
+    """A composed GRPO recipe under examination.
+
+    Args:
+        config: of `compose("grpo", ...)`, complete.
+        sample: how many rows the checks that look closely take, evenly over the tasks.
+        seed: of that sample.
+        progress: told how far a long check is: (what, done, of how many).
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        sample: int = 26,
+        seed: int = 0,
+        progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    ):
+        self.config, self.sample_size, self.seed, self.progress = config, sample, seed, progress
+
+    @cached_property
+    def model_config(self) -> dict[str, Any]:
+        """The model's `config.json`.
+
+        Raises:
+            NotKnown: it is not at hand.
+        """
+        return find_config(str(self.config.sv6d.model))
+
+    @cached_property
+    def model(self) -> ModelSize:
+        """The model's sizes. Raises NotKnown where they cannot be told."""
+        return ModelSize.read(self.model_config, Path(self.config.sv6d.model))
+
+    @cached_property
+    def model_folder(self) -> Path:
+        """Raises NotKnown where the model is a name on a hub, or not there."""
+        folder = Path(self.config.sv6d.model)
+        if not (folder / "config.json").is_file():
+            raise NotKnown(f"the model is no folder here: sv6d.model={folder}")
+        return folder
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The row files of the run. Raises NotKnown where there are none."""
+        try:
+            return row_files(self._train_files)
+        except FileNotFoundError as missing:
+            raise NotKnown(str(missing)) from missing
+
+    @property
+    def _train_files(self) -> Any:
+        files = self.config.data.train_files
+        return OmegaConf.to_container(files) if OmegaConf.is_config(files) else files
+
+    @cached_property
+    def rows(self) -> Inspection:
+        """All rows, and what is wrong with them. Raises NotKnown where they cannot be read."""
+        try:
+            return inspect_rows(self.files, find_taxonomy(self.config.data.get("mixture", {}).get("taxonomy")))
+        except (TaxonomyError, RowError) as error:
+            raise NotKnown(str(error)) from error
+
+    @cached_property
+    def sample(self) -> list[dict[str, Any]]:
+        """Sound rows, the same for the same seed, as many of each task as the sample has room for."""
+        chance, by_task = random.Random(self.seed), {}
+        unsound = self.rows.broken.keys() | self.rows.homeless.keys()
+        for index, row in enumerate(self.rows.rows):
+            if index not in unsound:
+                by_task.setdefault(row["data_source"], []).append(row)
+        for rows in by_task.values():
+            chance.shuffle(rows)
+        rounds = range(max(map(len, by_task.values()), default=0))
+        return [rows[n] for n in rounds for rows in by_task.values() if n < len(rows)][: self.sample_size]
+
+    def clips(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The videos of a row with the options that the dataset fills in."""
+        settings = (
+            OmegaConf.to_container(self.config.data.mixture, resolve=True) if "mixture" in self.config.data else {}
+        )
+        return [fill_options(video, settings.get("video") or {}) for video in row.get("videos") or []]
+
+    @cached_property
+    def trains_here(self) -> bool:
+        """Whether this machine is one that the recipe can train on: it needs no GPU, or there is one."""
+        return self.config.trainer.device != "cuda" or gpus_here() > 0
+
+
+@cache
+def gpus_here() -> int:
+    """GPUs that a process on this machine sees; imports torch."""
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,79 @@
+"""Keys that nothing reads are caught with the nearest that exists; what verl, vLLM or we read is left alone."""
+
+import pytest
+from preflight import composed, findings, subject
+from sv6d.recipes.checking.keys import OURS, unknown_keys
+from sv6d.recipes.checking.verl_fields import fields
+from sv6d.recipes.compose import available
+
+
+@pytest.mark.parametrize("recipe", available("grpo"))
+def test_packaged_recipes_have_no_unknown_key(recipe):
+    assert findings(unknown_keys, subject(recipe)) == []
+
+
+@pytest.mark.parametrize(
+    ("typo", "near"),
+    [
+        ("trainer.savefreq=2", "trainer.save_freq"),
+        ("actor_rollout_ref.rollout.max_model_length=3", "actor_rollout_ref.rollout.max_model_len"),
+        ("data.mixture.wieghts=1", "data.mixture.weights"),
+        ("data.mixture.video.fsp=2", "data.mixture.video.fps"),
+        (
+            "actor_rollout_ref.model.lora.rnk=8",
+            "actor_rollout_ref.model.lora.rank",
+        ),  # the block is a plain dict to verl
+        ("algorithm.rollout_is=token", "algorithm.rollout_correction.rollout_is"),
+        ("actor_rollout_ref.actor.train_batch_size=8", "data.train_batch_size"),
+    ],
+)
+def test_a_typo_is_an_error_with_the_nearest_key(typo, near):
+    [(level, text)] = findings(unknown_keys, subject("leum_8b_1node", typo))
+    assert level == "error"
+    assert text.startswith(f"{typo.split('=')[0]} is read by nothing") and near in text
+
+
+def test_a_key_that_resembles_nothing_is_only_a_warning():
+    assert findings(unknown_keys, subject("leum_8b_1node", "my_tool.colour=red")) == [
+        ("warning", "my_tool.colour is read by nothing that we know of; correct it, or take it out")
+    ]
+
+
+@pytest.mark.parametrize(
+    "legitimate",
+    [
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.max_num_partial_prefills=2",
+        "actor_rollout_ref.model.override_config.attn_implementation=sdpa",
+        "ray_kwargs.ray_init.log_to_driver=false",
+        "reward.reward_kwargs.alpha=0.7",
+        "sv6d.env.NCCL_DEBUG=INFO",
+        "data.mm_processor_kwargs.max_pixels=4096",
+        "data.apply_chat_template_kwargs.enable_thinking=false",
+        "data.mixture.taxonomy=cooking",
+        "data.mixture.video.min_frames=8",
+        "trainer.v1.sampler.sampler_kwargs.spares=0",
+        "actor_rollout_ref.rollout.limit_images=4",  # a field of verl's RolloutConfig that its YAML has not
+        "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16",
+        "actor_rollout_ref.actor.optim.override_optimizer_config.lr_groups.vision=1e-6",
+        "actor_rollout_ref.rollout.agent.agent_loop_config_path=x.yaml",
+    ],
+)
+def test_what_somebody_reads_is_left_alone(legitimate):
+    legitimate = legitimate.replace("actor_rollout_ref.rollout.agent.agent", "actor_rollout_ref.rollout.agent.agent")
+    legitimate = legitimate.replace("actor_rollout_ref.actor.", "actor_rollout_ref.actor.")
+    assert findings(unknown_keys, subject("leum_8b_1node", legitimate)) == []
+
+
+def test_verls_fields_are_read_with_those_of_their_bases():
+    optimizer = fields("verl.workers.config.FSDPOptimizerConfig")
+    assert {"lr", "min_lr_ratio", "override_optimizer_config"} <= optimizer.keys()
+    assert fields("somebody.else.Config") == {}
+
+
+@pytest.mark.slow
+def test_our_lists_are_those_of_the_modules_that_read():
+    from sv6d.data_mixers import verl_dataset
+    from sv6d.verl_plugin import replay_buffer
+
+    assert set(OURS["data.mixture"]) | set(composed("table3").data.mixture) >= set(verl_dataset._SETTINGS)
+    assert set(OURS["trainer.v1.sampler.sampler_kwargs"]) == set(replay_buffer._SETTINGS)
