@@ -45,11 +45,8 @@ def main(run: Path | None, tokens: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder, Recorder(folder) as recorder:
         for step in range(1, REPEATS + 1):
-            options = {"step": step, "limits": [4 * tokens] * len(keys), "kl_of": {}}
-            frame = timed(
-                "measured beside the update", lambda options=options: rollout_frame(keys, tags, data, **options)
-            )
-            timed("compared beside the update", lambda step=step: fresh_difference(tags, data, step=step))
+            frame = timed("measured beside the update", lambda: rollout_frame(keys, tags, data, **options))
+            timed("compared beside the update", lambda: fresh_difference(tags, data, step=1))
             kept = pick_texts(frame, 26, step)
             frame["response"] = ["x" * 4 * tokens if row in kept else None for row in frame.index]
             metrics = timed("metrics by task, while training waits", lambda frame=frame: task_metrics(frame))
