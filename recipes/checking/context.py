@@ -1,4 +1,4 @@
-"""From frames to vision tokens to context, by the arithmetic of qwen-vl-utils and Qwen3-VL's processor (docs/check.md).
+"""From frames to vision tokens to context, by the arithmetic of `data_mixers.clips` and Qwen3-VL's processor (docs/check.md).
 
 Without opening a file: from a row's options and duration alone, upper bounds. With media, `media.prompts` lets the processor
 itself count. A pair of frames (temporal patch 2) of h x w pixels is h/32 x w/32 tokens (patch 16, merge 2), and Qwen3-VL writes
@@ -71,9 +71,9 @@ def _pair_tokens(options: Mapping[str, Any], frames: int, factor: int) -> int:
     if "resized_height" in options and "resized_width" in options:
         return max(1, round(options["resized_height"] / factor)) * max(1, round(options["resized_width"] / factor))
     least = options.get("min_pixels", DEFAULTS["min_tokens"] * area)
+    most = options.get("max_pixels", max(DEFAULTS["max_tokens"] * area, least))
     budget = options.get("total_pixels", DEFAULTS["all_tokens"] * area) / max(frames, 1) * FRAMES_A_PATCH
-    most = max(min(DEFAULTS["max_tokens"] * area, budget), int(least * 1.05))
-    return int(min(options.get("max_pixels", most), most)) // area
+    return int(min(most, budget)) // area
 
 
 def token_edge(config: DictConfig, model_config: Mapping[str, Any]) -> int:

@@ -6,7 +6,21 @@ from typing import Literal, NamedTuple
 from omegaconf import DictConfig
 
 from ..compose import RecipeError
-from . import asynchrony, batch, context, data, disk, environment, inputs, keys, media, memory, model_files, rewards
+from . import (
+    asynchrony,
+    batch,
+    beyond,
+    context,
+    data,
+    disk,
+    environment,
+    inputs,
+    keys,
+    media,
+    memory,
+    model_files,
+    rewards,
+)
 from .finding import Finding, NotKnown, error, note
 from .subject import Subject
 
@@ -40,6 +54,7 @@ CHECKS = (
     Check("separate nodes", asynchrony.separate, quick=True),
     Check("replicas", asynchrony.replicas, quick=True),
     Check("staleness", asynchrony.staleness, quick=True),
+    Check("beyond Table 3", beyond.settings, quick=True),
     Check("lengths", context.lengths, quick=True),
     Check("quotas", data.quotas, quick=True),
     Check("rows", data.rows),
