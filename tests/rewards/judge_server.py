@@ -85,12 +85,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(*script):
-    """A server that answers its n-th request with the n-th action, the last one for all further requests.
+def serve(*script, port=0):
+    """A server that answers its n-th request with the n-th action, the last one for all further requests; at a free port
+    where none is given.
 
     Yields the server, with `url` and `requests` (the bodies that came).
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
     server.daemon_threads = True
     server.script, server.requests = script, []
     server.lock, server.closing = threading.Lock(), threading.Event()
