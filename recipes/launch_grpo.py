@@ -7,7 +7,7 @@ import click
 from omegaconf import DictConfig
 from rich.console import Console
 
-from . import checking, supervise
+from . import checking, restarts
 from .compose import SHOWN, compose, shown
 from .launching import nodes
 
@@ -25,11 +25,12 @@ def describe_step(step: int, data: dict) -> str | None:
 def train(config: DictConfig, console: Console | None = None) -> None:
     """Train in a child process until the run is complete; an interrupted run continues from its last checkpoint.
 
-    Leaves in `sv6d.run_dir` what `supervise.train` does, and `rollouts/` and `checkpoints/`.
+    Leaves in `sv6d.run_dir` what `restarts.train` does, and `rollouts/` and `checkpoints/`.
 
     Raises:
         RecipeError: the run would fail, or be another than the recipe says (`checking.quick`).
-        JobFailed: the training process failed; the message holds the end of its log.
+        JobFailed: the training process failed for good; the message holds the end of its log.
+        Preempted: the run was asked to stop, and did.
     """
     console = console or Console()
     for finding in checking.quick(config):
@@ -39,8 +40,7 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     if nodes.cluster_address(config):
         nodes.require(config, console)
     job = [sys.executable, "-m", "sv6d.recipes.grpo_job"]
-    done = supervise.steps_done(config, shards="actor")
-    supervise.train(config, job, title="GRPO", done=done, describe=describe_step, console=console)
+    restarts.train(config, job, title="GRPO", shards="actor", describe=describe_step, console=console)
 
 
 def make_absolute(config: DictConfig) -> None:

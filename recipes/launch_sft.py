@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ..sft.rows import count_rows
-from . import supervise
+from . import restarts
 from .checking import refuse
 from .checking.inputs import enough_gpus, model_folder, row_folder
 from .compose import SHOWN, RecipeError, compose, shown
@@ -16,19 +16,19 @@ from .compose import SHOWN, RecipeError, compose, shown
 def train(config: DictConfig, console: Console | None = None) -> None:
     """Train in child processes, one a rank, until the run is complete; an interrupted run continues from its last checkpoint.
 
-    Leaves in `sv6d.run_dir` what `supervise.train` does, `skipped_rows.jsonl` (only if a row had to be skipped), and
+    Leaves in `sv6d.run_dir` what `restarts.train` does, `skipped_rows.jsonl` (only if a row had to be skipped), and
     `checkpoints/global_step_<n>/huggingface`.
 
     Raises:
         RecipeError: the model, the rows or the GPUs are not there, or the batch does not divide over the ranks.
-        JobFailed: the training process failed; the message holds the end of its log.
+        JobFailed: the training process failed for good; the message holds the end of its log.
+        Preempted: the run was asked to stop, and did.
     """
     console = console or Console()
     refuse([*model_folder(config), *row_folder("sft", config)])
     check_ranks(config)
     plan_steps(config)
-    done = supervise.steps_done(config)
-    supervise.train(config, job_command(config), title="SFT", done=done, describe=describe_step, console=console)
+    restarts.train(config, job_command(config), title="SFT", shards="", describe=describe_step, console=console)
 
 
 def plan_steps(config: DictConfig) -> None:
