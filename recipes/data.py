@@ -1,11 +1,25 @@
 """`sv6d data`: make rows with known truth from real footage, and check the rows of any folder before training on them."""
 
+from importlib import import_module
 from pathlib import Path
 
 import click
 
+ELSEWHERE = {"synthesize": "sv6d.sft.synthesis.cli"}
+"""Sub-commands that are written where their work is done; imported when they are called."""
 
-@click.group()
+
+class DataGroup(click.Group):
+    """The commands here and those of `ELSEWHERE`."""
+
+    def list_commands(self, ctx):
+        return sorted([*self.commands, *ELSEWHERE])
+
+    def get_command(self, ctx, name):
+        return import_module(ELSEWHERE[name]).command if name in ELSEWHERE else super().get_command(ctx, name)
+
+
+@click.group(cls=DataGroup)
 def command():
     """Make and look at training rows."""
 

@@ -5,7 +5,7 @@ A grounding answer is scored in its parts, because whole it would cost more than
 """
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ class Checker:
         self.taxonomy, self.config = taxonomy, RewardConfig()
         self.checked = 0
         self._label_earns = cache(self._score_label)
+        self._times_earn = lru_cache(4096)(self._score_times)  # questions of one document share its shots
 
     def check(self, qa: QA) -> None:
         """
@@ -41,14 +42,12 @@ class Checker:
         return find_family(reward).reward(answer, truth, self.taxonomy, self.config)["score"] >= GOLD
 
     def _in_parts(self, qa: QA) -> bool:
-        answer = qa.answer.rpartition("</think>")[2]
-        said, true = msgspec.json.decode(answer)["segments"], msgspec.json.decode(qa.truth)
-        times = [({**segment, "labels": None}, segment.get("labels") or {}) for segment in said]
-        spans = msgspec.json.encode([{"start": s["start"], "end": s["end"]} for s, _ in times]).decode()
-        truths = msgspec.json.encode([{"start": s["start"], "end": s["end"]} for s in true]).decode()
-        return self._earns("action_localization", f'{{"segments":{spans}}}', truths) and all(
-            segment.get("labels", {}) == labels and self._labels_earn(labels)
-            for segment, (_, labels) in zip(true, times, strict=True)
+        """Whether the answer holds the true segments as they are, and their times and labels earn 1."""
+        if qa.answer.rpartition("</think>")[2] != f'{{"segments":{qa.truth}}}':
+            return False
+        segments = msgspec.json.decode(qa.truth)
+        return self._times_earn(*((s["start"], s["end"]) for s in segments)) and all(
+            self._labels_earn(segment["labels"]) for segment in segments
         )
 
     def _labels_earn(self, labels: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -57,6 +56,10 @@ class Checker:
             for dimension, subs in labels.items()
             for sub, tags in subs.items()
         )
+
+    def _score_times(self, *spans: tuple[float, float]) -> bool:
+        truth = msgspec.json.encode([{"start": start, "end": end} for start, end in spans]).decode()
+        return self._earns("action_localization", f'{{"segments":{truth}}}', truth)
 
     def _score_label(self, dimension: str, sub: str, tags: str | tuple[str, ...]) -> bool:
         segments = msgspec.json.encode([{"start": 0.0, "end": 1.0, "labels": {dimension: {sub: tags}}}]).decode()

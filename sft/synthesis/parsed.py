@@ -7,6 +7,9 @@ from typing import NamedTuple
 from ...schema.document import Document
 from .vocabulary import Sub, Vocabulary
 
+INTENT = ("narrative", "dissemination")
+"""Dimensions whose tags say why: what abduction asks for. The others are what is seen."""
+
 
 class Stretch(NamedTuple):
     """A stretch of the timeline, in seconds, rounded to hundredths."""
@@ -25,11 +28,10 @@ class Parsed:
 
     def __init__(self, document: Document, vocabulary: Vocabulary):
         self.document, self.words = document, vocabulary
-        taxonomy = vocabulary.taxonomy
         self.shots = [Stretch(round(shot.start, 2), round(shot.end, 2)) for shot in document.shots]
         self.tags: list[dict[Sub, tuple[str, ...]]] = [
             {
-                (dimension, sub): tuple(taxonomy.canonical(dimension, sub, tag) for tag in shot.tags(dimension, sub))
+                (dimension, sub): tuple(vocabulary.canonical(dimension, sub, tag) for tag in shot.tags(dimension, sub))
                 for dimension, subs in shot.labels.items()
                 for sub in subs
                 if shot.tags(dimension, sub)
@@ -73,6 +75,23 @@ class Parsed:
     def labels(self, shot: int, subs: list[Sub]) -> dict[str, dict[str, str | list[str]]]:
         """A shot's labels of these sub-dimensions, as answers hold them."""
         return self.words.labels({sub: self.tags[shot][sub] for sub in subs if sub in self.tags[shot]})
+
+    @cached_property
+    def seen(self) -> list[list[Sub]]:
+        """The sub-dimensions of each shot's labels that say what is seen, not what it is for (`INTENT`)."""
+        shown = [sub for sub in self.subs if sub[0] not in INTENT]
+        return [[sub for sub in shown if sub in tags] for tags in self.tags]
+
+    @cached_property
+    def intents(self) -> list[tuple[int, Sub]]:
+        """(shot, sub-dimension) with one tag that says why, where two labels at least say what is seen."""
+        why = [sub for sub in self.subs if sub[0] in INTENT]
+        return [
+            (i, sub)
+            for i, tags in enumerate(self.tags)
+            for sub in why
+            if len(tags.get(sub, ())) == 1 and len(self.seen[i]) > 1
+        ]
 
     @cached_property
     def confusable(self) -> list[tuple[int, Sub]]:

@@ -15,8 +15,6 @@ from .parsed import Parsed, Stretch
 from .templates import Templates
 from .vocabulary import Sub, name_of
 
-INTENT = ("narrative", "dissemination")
-"""Dimensions whose tags say why: what abduction asks for. The others are what is seen."""
 WRONG_LABELS = 3
 """Most labels that a perturbed report has wrong."""
 LETTERS = "ABCD"
@@ -169,29 +167,13 @@ def _sequence(parsed: Parsed, sub: Sub, rng: Random, templates: Templates) -> QA
 # Abduction: from what is seen to what it is for
 
 
-def _intents(parsed: Parsed) -> list[tuple[int, Sub]]:
-    """Shots that have one tag that says why, and two that are seen."""
-    return [
-        (i, sub)
-        for i, tags in enumerate(parsed.tags)
-        for sub in parsed.subs
-        if sub[0] in INTENT and len(tags.get(sub, ())) == 1 and len(_seen(parsed, i)) > 1
-    ]
-
-
 def _changes(parsed: Parsed) -> list[tuple[int, Sub, Sub]]:
     """Cuts at which something seen changes, the shot behind them having one tag that says why: (shot, what changed, why)."""
-    return [
-        (i, seen, why)
-        for i, why in _intents(parsed)
-        if i > 0
-        for seen in _seen(parsed, i)
-        if seen in parsed.tags[i - 1] and set(parsed.tags[i - 1][seen]) != set(parsed.tags[i][seen])
+    changed = [
+        [sub for sub in seen if sub in before and set(before[sub]) != set(after[sub])]
+        for seen, before, after in zip(parsed.seen[1:], parsed.tags, parsed.tags[1:], strict=False)
     ]
-
-
-def _seen(parsed: Parsed, shot: int) -> list[Sub]:
-    return [sub for sub in parsed.subs if sub[0] not in INTENT and sub in parsed.tags[shot]]
+    return [(i, sub, why) for i, why in parsed.intents if i > 0 for sub in changed[i - 1]]
 
 
 def _evidence(parsed: Parsed, shot: int, subs: list[Sub]) -> str:
@@ -221,7 +203,7 @@ def _change(parsed: Parsed, target: tuple[int, Sub, Sub], rng: Random, templates
         names=name_of(why),
         tags=", ".join(parsed.words.tags(why)),
     )
-    beside = [sub for sub in _seen(parsed, shot) if sub != seen]
+    beside = [sub for sub in parsed.seen[shot] if sub != seen]
     shown = [seen, *rng.sample(beside, min(2, len(beside)))]
     evidence = f"At {write_time(parsed.shots[shot].start)} {change}. In the new shot {_evidence(parsed, shot, shown)}."
     return _reasoned("abduction.change", question, f"{evidence} {_why(parsed, why, tag)}", tag, [why])
@@ -230,7 +212,7 @@ def _change(parsed: Parsed, target: tuple[int, Sub, Sub], rng: Random, templates
 def _intent(parsed: Parsed, target: tuple[int, Sub], rng: Random, templates: Templates) -> QA:
     shot, why = target
     (tag,) = parsed.tags[shot][why]
-    span, seen = parsed.shots[shot], _seen(parsed, shot)
+    span, seen = parsed.shots[shot], parsed.seen[shot]
     question = rng.choice(templates.wordings["abduction.intent"]).format(
         **_span_places(span), names=name_of(why), tags=", ".join(parsed.words.tags(why))
     )
@@ -319,7 +301,7 @@ KINDS: Mapping[str, Kind] = {
     "retrieval.moment": Kind(_shot_subs, _moment),
     "retrieval.sequence": Kind(_split_subs, _sequence),
     "abduction.change": Kind(_changes, _change),
-    "abduction.intent": Kind(_intents, _intent),
+    "abduction.intent": Kind(lambda parsed: [*parsed.intents], _intent),
     "correction.report": Kind(_reports, _report),
     "choice.single": Kind(_choosable, _choice),
 }

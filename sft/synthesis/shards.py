@@ -186,7 +186,8 @@ def _table(rows: list[tuple[QA, Document]], settings: Settings, templates: Templ
     """The rows as columns (`SFT_SCHEMA`), built whole: row by row would cost more than to make the questions."""
     systems = [templates.systems[qa.kind.partition(".")[0]] for qa, _ in rows]
     users = [f"<video>{qa.question}" for qa, _ in rows]
-    videos = [str(settings.videos / document.video) for _, document in rows]
+    paths = {document.video: str(settings.videos / document.video) for _, document in rows}
+    videos = [paths[document.video] for _, document in rows]
     prompt = _messages([systems, users], ["system", "user"])
     messages = _messages([systems, users, [qa.answer for qa, _ in rows]], ["system", "user", "assistant"])
     info = {

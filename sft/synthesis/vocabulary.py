@@ -19,6 +19,7 @@ class Vocabulary:
         self.taxonomy = taxonomy
         self.subs: tuple[Sub, ...] = tuple((d.name, s) for d in taxonomy.dimensions.values() for s in d.sub_dimensions)
         """Every sub-dimension, in the taxonomy's order."""
+        self.canonical = cache(taxonomy.canonical)
         self.near = cache(taxonomy.neighbors)
         """(dimension, sub-dimension, tag) -> the tags that it is mistaken for, the nearest first."""
         self.listing = cache(self._listing)
