@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -75,8 +76,10 @@ def _read_all(
     if not tables:
         return None, tuple(damaged)
     table = pa.concat_tables(tables, promote_options="default")
-    again = any(p.bundled and any(p.first <= step <= p.last for step in single) for p in parts)
-    return table.sort_by("step") if again else table, tuple(damaged)
+    in_order = bool(
+        (np.diff(table["step"].to_numpy()) >= 0).all()
+    )  # not where steps were written again, after they were bundled
+    return table if in_order else table.sort_by("step"), tuple(damaged)
 
 
 def _read(part: Part, elsewhere: set[int], columns: list[str]) -> pa.Table:
