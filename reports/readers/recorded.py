@@ -76,9 +76,8 @@ def _read_all(
     if not tables:
         return None, tuple(damaged)
     table = pa.concat_tables(tables, promote_options="default")
-    in_order = bool(
-        (np.diff(table["step"].to_numpy()) >= 0).all()
-    )  # not where steps were written again, after they were bundled
+    # They are out of order where steps were written again after they had been bundled.
+    in_order = bool((np.diff(table["step"].to_numpy()) >= 0).all())
     return table if in_order else table.sort_by("step"), tuple(damaged)
 
 
