@@ -10,6 +10,7 @@ from rich.console import Console
 from sv6d.recipes import launch_sft as cli
 from sv6d.recipes import supervise
 from sv6d.recipes.compose import RecipeError, compose
+from sv6d.sft.manifest import seal
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def finish(config, step, ranks=1):
     folder = Path(config.trainer.default_local_dir)
     (folder / f"global_step_{step}").mkdir(parents=True)
     (folder / f"global_step_{step}" / "fsdp_config.json").write_text(json.dumps({"world_size": ranks}))
-    (folder / "latest_checkpointed_iteration.txt").write_text(str(step))
+    seal(folder / f"global_step_{step}")
 
 
 def test_a_complete_run_is_left_alone(config):
