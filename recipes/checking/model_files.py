@@ -20,11 +20,18 @@ PADS = {
     "video_token_id": "<|video_pad|>",
     "vision_start_token_id": "<|vision_start|>",
 }
+VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model")
 QUESTION = "Which shot is it?"
 
 
 def tokenizer(subject: Subject) -> Iterator[Finding]:
     """The tokenizer against the embedding, the special tokens and the token that ends an answer."""
+    if not any((subject.model_folder / name).is_file() for name in VOCABULARIES):
+        yield error(
+            f"{subject.model_folder} has no tokenizer ({', '.join(VOCABULARIES)}): copy tokenizer, processor and chat template from the "
+            f"model that it was trained from"
+        )
+        return
     words, config = load_tokenizer(subject), subject.model_config
     text = config.get("text_config", config)
     rows, known = text["vocab_size"], len(words)
@@ -145,8 +152,8 @@ def _video_budget(subject: Subject, processor) -> Iterator[Finding]:
         yield warning(
             f"data.mixture.video lets a video have {asked:,} tokens ({longest.frames} frames in pairs of {longest.pair_tokens}), and the "
             f"model's processor shrinks every video to {given:,} (size.longest_edge={most:,} pixels over all frames): the frames would "
-            f"lose {1 - given / asked:.0%} of their pixels in silence. Raise longest_edge in the model's video_preprocessor_config.json "
-            f"to {asked * FRAMES_A_PATCH * edge**2:,}, or set sv6d.video_tokens={given}"
+            f"lose {1 - given / asked:.0%} of their pixels in silence. Set data.mm_processor_kwargs.do_resize=false, as frames have "
+            f"their size already, or sv6d.video_tokens={given}"
         )
 
 

@@ -49,22 +49,28 @@ def gold_answers(subject: Subject) -> Iterator[Finding]:
     except (RewardConfigError, TaxonomyError, PluginError):
         return  # `settings` says so
     rows = [row for row in subject.sample if row["data_source"] in TASKS]
-    worth = {}
+    short: dict[str, list[str]] = {}
     for row in rows:
-        task, truth = row["data_source"], row["reward_model"]["ground_truth"]
-        value = scorer.score(task, gold_answer(task, truth), truth).value
-        if not isclose(value, 1.0, abs_tol=1e-6):
-            worth.setdefault(task, []).append((value, row))
-    for task, found in worth.items():
-        value, row = min(found, key=lambda pair: pair[0])
-        of_task = Counter(row["data_source"] for row in rows)[task]
+        if reason := _why_less_than_one(scorer, row):
+            short.setdefault(row["data_source"], []).append(reason)
+    sampled = Counter(row["data_source"] for row in rows)
+    for task, reasons in short.items():
         yield error(
-            f"the true answer itself earns less than 1 in {len(found)} of {of_task} sampled rows of {task}: {value:.3f} in row "
-            f"{row['extra_info']['index']} (id {row['extra_info']['id']!r}), {row['reward_model']['ground_truth'][:120]!r}. Mend "
+            f"the true answer itself does not earn 1 in {len(reasons)} of {sampled[task]} sampled rows of {task}: {reasons[0]}. Mend "
             f"the ground truth, or the reward settings (reward.reward_kwargs); `sv6d score --explain` shows where it loses"
         )
-    if not worth:
+    if not short:
         yield note(f"the true answers of {len(rows)} sampled rows earn 1.0")
+
+
+def _why_less_than_one(scorer: Scorer, row: dict[str, Any]) -> str | None:
+    task, truth = row["data_source"], row["reward_model"]["ground_truth"]
+    where = f"row {row['extra_info']['index']} (id {row['extra_info']['id']!r}), {truth[:120]!r}"
+    try:
+        value = scorer.score(task, gold_answer(task, truth), truth).value
+    except ValueError as fault:
+        return f"{where} cannot be scored: {fault}"
+    return None if isclose(value, 1.0, abs_tol=1e-6) else f"{where} earns {value:.3f}"
 
 
 def gold_answer(task: str, truth: str) -> str:
