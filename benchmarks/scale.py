@@ -107,7 +107,7 @@ def split_table(results: dict[Plan, Outcome], gpus: int, sequences: int) -> Tabl
 def ahead_table(plan: Plan, calibration: Calibration, steps: int, seed: int) -> Table:
     """One plan with rollouts that run more or less far ahead."""
     nodes = f"{plan.trainers // GPUS} + {plan.rollouts // GPUS} nodes" if plan.rollouts else f"{plan.gpus // GPUS} node"
-    table = table_of(f"num_warmup_batches of {plan.mode}, {nodes}", ("ahead", *HEADINGS[3:7]))
+    table = table_of(f"{plan.mode}, {nodes}", ("ahead", *HEADINGS[3:7]))
     for ahead in AHEAD:
         table.add_row(f"{ahead}", *row(plan, outcome(plan._replace(ahead=ahead), calibration, steps, seed), 1)[3:7])
     return table
@@ -197,7 +197,8 @@ def main(calibrate, against, nodes, steps, seed, **own):
     console.print(
         "turns: all GPUs write, then all train. idle: share of GPU time in which a GPU neither writes nor trains; one that writes "
         "a single sequence counts as busy. stale: updates between a sample's first token and its own, mean / most. batch: "
-        "sequences that are trained; more than one update is not Table 3, and padding makes it so where ranks do not divide it."
+        "sequences that are trained; more than one update is not Table 3, and padding makes it so where ranks do not divide it. "
+        "ahead: num_warmup_batches (1 in the tables above)."
     )
 
 

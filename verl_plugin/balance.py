@@ -4,19 +4,16 @@ verl's trainer knows the tasks of the prompts that it dispatches, and the buffer
 """
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Mapping
 
-from omegaconf import OmegaConf
 from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import collate_fn
 
 from ..data_mixers.quota import Tally
+from .beyond import read_filtering
 from .checkpoint_folder import resumed_from, saved_in
 from .replay_buffer import Balanced, BalancedAsync, column
-
-logger = logging.getLogger(__name__)
 
 STATE = "balance.json"
 
@@ -51,7 +48,7 @@ class BalancedTrainer:
 
     def _build_replay_buffer(self):
         buffer = super()._build_replay_buffer()
-        if isinstance(buffer, Balanced) and OmegaConf.select(self.config, "algorithm.filter_groups.enable"):
+        if isinstance(buffer, Balanced):
             self._filter_groups(buffer)
         if isinstance(buffer, BalancedAsync):
             buffer.connect(refill=self._dispatch_other_rows, repeat=self._dispatch_again)
@@ -59,21 +56,9 @@ class BalancedTrainer:
 
     def _filter_groups(self, buffer: Balanced) -> None:
         """verl leaves the filtering of groups to its own buffers."""
-        if not isinstance(buffer, BalancedAsync):
-            raise ValueError(
-                "algorithm.filter_groups.enable: a synchronous step trains just what was dispatched for it, with nothing in the "
-                "place of a group that is filtered out. Set it to False, or use sv6d_colocate_async or sv6d_separate_async, or "
-                "leave trainer.v1.sampler.custom_sampler unset"
-            )
-        batches = self.config.algorithm.filter_groups.get("max_num_gen_batches", 0)
-        if not (isinstance(batches, int) and batches >= 1):
-            raise ValueError(
-                f"algorithm.filter_groups.max_num_gen_batches is {batches!r}: without a limit a task that is solved would be "
-                f"rolled out for ever. Set it to how many times its share of a step may be replaced, 1 or more"
-            )
-        metric = self._resolve_filter_groups_metric()
-        buffer.filter_groups(metric, batches, self.config.data.train_batch_size)
-        logger.info("groups with equal %r are replaced, up to %d times a task's share of a step", metric, batches)
+        filtering = read_filtering(self.config, synchronous=not isinstance(buffer, BalancedAsync))
+        if filtering:
+            buffer.filter_groups(filtering, self.config.data.train_batch_size)
 
     def _init_dataloader(self):
         super()._init_dataloader()

@@ -1,4 +1,5 @@
-"""What a run may add to Table 3: the settings under `sv6d.beyond`, each off by default (docs/beyond-table3.md).
+"""What a run may add to Table 3: the settings under `sv6d.beyond`, and those of verl that filter groups; each off by default
+(docs/beyond-table3.md).
 
 EMA-GRPO (OneThinker, arXiv 2512.03043) and the difficulty weights and length reward of VL-Cogito (arXiv 2507.22607). What they
 do to advantages is in `advantages.py`. Nothing heavy is imported here, so that a recipe can be checked anywhere.
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
+from ..rewards import COMPONENTS
 from ..schema.names import near_names
 
 STAGES = "easy", "medium", "hard"
@@ -37,6 +39,14 @@ class Length(NamedTuple):
     weight: float
     correct: float
     target: int
+
+
+class GroupFiltering(NamedTuple):
+    """DAPO's dynamic sampling, of verl's `algorithm.filter_groups`. Attributes: `metric`, equal in all samples of a group that
+    teaches nothing; `batches`, how many times a task's share of a step may be replaced."""
+
+    metric: str
+    batches: int
 
 
 class Beyond(NamedTuple):
@@ -70,6 +80,45 @@ def read_settings(config) -> Beyond:
     if any(beyond):
         _refuse_other_estimators(config)
     return beyond
+
+
+def read_filtering(config, *, synchronous: bool) -> GroupFiltering | None:
+    """The filtering of groups beside `BalancedReplayBuffer`; None where it is off.
+
+    Raises:
+        ValueError: it has no metric or no limit, or the trainer is synchronous.
+    """
+    given = OmegaConf.select(config, "algorithm.filter_groups") or {}
+    if not given.get("enable"):
+        return None
+    if synchronous:
+        raise ValueError(
+            "algorithm.filter_groups.enable: a synchronous step trains just what was dispatched for it, with nothing in the "
+            "place of a group that is filtered out. Set it to False, or use sv6d_colocate_async or sv6d_separate_async, or "
+            "leave trainer.v1.sampler.custom_sampler unset"
+        )
+    metric, batches = given.get("metric"), given.get("max_num_gen_batches", 0)
+    if not metric:
+        raise ValueError(
+            "algorithm.filter_groups.metric is not set: what all samples of a group have equal when it teaches nothing. Set it "
+            "to reward, or to a component of the reward"
+        )
+    ours = OmegaConf.select(config, "reward.reward_manager.name") == "sv6d"
+    if ours and metric != "reward" and metric not in COMPONENTS:
+        hint = near_names(metric, ["reward", *COMPONENTS])
+        raise ValueError(f"algorithm.filter_groups.metric is {metric!r}, which no reward has; {hint}")
+    model = OmegaConf.select(config, "reward.reward_model") or {}
+    if model.get("enable") and not model.get("enable_resource_pool"):
+        raise ValueError(
+            "algorithm.filter_groups.enable: a reward model on the trainer's GPUs scores groups after they were chosen. Set "
+            "reward.reward_model.enable_resource_pool to True, or the filtering off"
+        )
+    if not isinstance(batches, int) or batches < 1:
+        raise ValueError(
+            f"algorithm.filter_groups.max_num_gen_batches is {batches!r}: without a limit a task that is solved would be rolled "
+            f"out for ever. Set it to how many times its share of a step may be replaced, 1 or more"
+        )
+    return GroupFiltering(str(metric), batches)
 
 
 def _task_ema(decay, clip) -> TaskEma | None:

@@ -18,6 +18,7 @@ from tensordict import TensorDict
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from ..data_mixers.quota import Patience, Quota
+from .beyond import GroupFiltering
 from .group_filter import GroupFilter
 
 _SETTINGS = {
@@ -132,10 +133,10 @@ class BalancedAsync(Balanced, ReplayBufferAsync):
         """
         self._refill, self._repeat = refill, repeat
 
-    def filter_groups(self, metric: str, batches: int, step_size: int) -> None:
-        """Replace groups whose samples all have the same `metric` (verl's `algorithm.filter_groups.metric`), within the limits of
-        a `GroupFilter`; a step requests `step_size` groups."""
-        self.filter_groups_metric, self.filter, self._step_size = metric, GroupFilter(batches), step_size
+    def filter_groups(self, filtering: GroupFiltering, step_size: int) -> None:
+        """Replace groups that teach nothing, within the limits of a `GroupFilter`; a step requests `step_size` groups."""
+        self.filter_groups_metric, self.filter = filtering.metric, GroupFilter(filtering.batches)
+        self._step_size = step_size
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Continue with the groups that TransferQueue holds, and a checkpoint's `quota.state()`."""

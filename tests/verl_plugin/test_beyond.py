@@ -2,7 +2,15 @@
 
 import pytest
 from omegaconf import OmegaConf
-from sv6d.verl_plugin.beyond import Beyond, Difficulty, Length, TaskEma, read_settings
+from sv6d.verl_plugin.beyond import (
+    Beyond,
+    Difficulty,
+    GroupFiltering,
+    Length,
+    TaskEma,
+    read_filtering,
+    read_settings,
+)
 
 
 def settings(beyond, estimator="grpo"):
@@ -54,3 +62,39 @@ def test_another_estimator_is_refused():
     with pytest.raises(ValueError, match=r"algorithm\.adv_estimator is 'rloo'; .* set it to grpo"):
         settings({"difficulty": {"stage": "easy"}}, estimator="rloo")
     assert not any(settings({}, estimator="rloo"))
+
+
+# Filtering of groups: verl's settings, and what else they need beside our buffer
+
+
+def filtering(synchronous=False, manager="sv6d", model=None, **settings):
+    config = {"algorithm": {"filter_groups": {"enable": True, "metric": "reward", "max_num_gen_batches": 2} | settings}}
+    config["reward"] = {"reward_manager": {"name": manager}, "reward_model": model or {"enable": False}}
+    return read_filtering(OmegaConf.create(config), synchronous=synchronous)
+
+
+def test_filtering_is_off_where_verl_has_it_off():
+    assert filtering(enable=False) is None
+    assert read_filtering(OmegaConf.create({"algorithm": {}}), synchronous=True) is None
+
+
+def test_filtering_by_the_reward_or_one_of_its_components():
+    assert filtering() == GroupFiltering("reward", 2)
+    assert filtering(metric="iou", max_num_gen_batches=1) == GroupFiltering("iou", 1)
+    assert filtering(metric="acc", manager="dapo").metric == "acc"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"metric": None}, r"filter_groups\.metric is not set"),
+        ({"metric": "lable"}, r"filter_groups\.metric is 'lable', which no reward has; did you mean 'label'"),
+        ({"max_num_gen_batches": 0}, r"max_num_gen_batches is 0: .* solved would be rolled out for ever"),
+        ({"max_num_gen_batches": 1.5}, r"max_num_gen_batches is 1\.5"),
+        ({"synchronous": True}, r"filter_groups\.enable: a synchronous step .* use sv6d_colocate_async"),
+        ({"model": {"enable": True}}, r"scores groups after they were chosen"),
+    ],
+)
+def test_filtering_that_could_not_work_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        filtering(**wrong)

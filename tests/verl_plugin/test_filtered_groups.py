@@ -6,7 +6,6 @@ from collections import Counter
 import pytest
 from balanced_run import ids
 from sv6d.verl_plugin.balance import filter_metrics
-from sv6d.verl_plugin.replay_buffer import BalancedReplayBuffer
 
 pytestmark = pytest.mark.slow  # Ray and a TransferQueue: ten seconds to start
 
@@ -92,24 +91,9 @@ def test_a_task_that_teaches_nothing_and_is_slow_is_owed_its_groups(run):
     assert now.buffer.quota.debt["c"] == 2
 
 
-def test_without_a_limit_filtering_is_refused(run):
+def test_a_wrong_setting_ends_a_run_before_it_starts(run):
     with pytest.raises(ValueError, match=r"max_num_gen_batches is 0: .* solved would be rolled out for ever"):
         filtering(run, batches=0)
-
-
-def test_without_a_metric_verl_refuses(run):
-    with pytest.raises(ValueError, match=r"algorithm\.filter_groups\.metric must be set"):
-        filtering(run, metric=None)
-
-
-def test_synchronous_steps_refuse(run):
-    trainer = run().trainer
-    trainer.config.algorithm = {"filter_groups": {"enable": True, "metric": "reward", "max_num_gen_batches": 1}}
-    buffer = BalancedReplayBuffer(
-        "sync", trainer_config={}, max_off_policy_threshold=3, max_off_policy_strategy="wait", refill_fn=print
-    )
-    with pytest.raises(ValueError, match=r"algorithm\.filter_groups\.enable: a synchronous step"):
-        trainer._filter_groups(buffer)
 
 
 def test_off_nothing_is_filtered_nor_logged(run):
