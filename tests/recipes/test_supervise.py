@@ -169,6 +169,27 @@ def test_no_process_of_a_job_outlives_it(tmp_path):
     assert not psutil.pid_exists(int(end.words))
 
 
+@pytest.mark.slow  # Ray takes its ten seconds
+def test_nor_does_a_ray_that_lost_its_driver(tmp_path):
+    code = """
+        import os, subprocess, sys, ray
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+
+        @ray.remote
+        class Server:
+            def start(self):
+                engine = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+                return [os.getpid(), engine.pid]
+
+        server = Server.remote()
+        print(*ray.get(server.start.remote()))
+        os.kill(os.getpid(), 9)
+    """
+    end, _ = supervise(tmp_path, code)
+    assert end.status == -signal.SIGKILL
+    assert [psutil.pid_exists(int(pid)) for pid in end.words.splitlines()[-1].split()] == [False, False]
+
+
 LAUNCHER = """
 import sys
 from pathlib import Path
