@@ -22,7 +22,7 @@ from scale_costs import ASSUMED, Calibration, Measured, assumed, full_scale, mea
 from scale_costs import responses as draw_responses
 from scale_sim import Outcome, Plan, Run, Writing, padded, training_seconds
 
-NODES = 1, 2, 3, 4, 6, 8, 13, 16, 32, 64
+NODES = 1, 2, 3, 4, 6, 8, 10, 13, 16, 32, 64
 GPUS = 8  # a node
 AHEAD = 0.5, 1, 2, 3
 RECIPE_NODES = 4  # of leum_8b_async

@@ -125,7 +125,7 @@ def measure(path: Path) -> Measured:
     """Costs from the first half of a run's steps (without the first), and the second half to compare a prediction with.
 
     Raises:
-        click.ClickException: the folder is no run of ours, or is too short.
+        click.ClickException: the folder is no run of ours, is too short, or does not say how fast its engines are.
     """
     try:
         run = load_run(path)
@@ -146,6 +146,11 @@ def measure(path: Path) -> Measured:
         )
     plan = _plan(config)
     first, second = times.iloc[: len(times) // 2], times.iloc[len(times) // 2 :]
+    if plan.mode == "separate_async" and times["timing_s/gen"].mean() < 0.05 * _step(times).mean():
+        raise click.ClickException(
+            f"the steps of {path} hardly wait for rollouts, so how fast its engines could write cannot be told; take a run in turns "
+            f"(sync or colocate_async), or one with fewer rollout GPUs"
+        )
     calibration = _calibration(config, plan, first, run.rollouts)
     return Measured(
         plan,

@@ -174,8 +174,6 @@ class Engines:
         self._settle(engine)
         while engine.waiting and len(engine.active) < self.costs.slots:
             sample = engine.waiting.popleft()
-            if sample.version < 0:
-                sample.version = self.version
             seconds = self.writing[sample.task].prefill
             if seconds:
                 engine.prefilling = self.now + seconds, sample
@@ -184,6 +182,8 @@ class Engines:
         self._foresee(index)
 
     def _write(self, engine: _Engine, sample: Sample) -> None:
+        if sample.version < 0:
+            sample.version = self.version
         self._tie += 1
         heapq.heappush(engine.active, (engine.progress + sample.tokens, self._tie, sample))
 

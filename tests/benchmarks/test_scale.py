@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click import ClickException
 from click.testing import CliRunner
 from omegaconf import OmegaConf
 from sv6d.reports.recorder import Recorder
@@ -160,11 +161,11 @@ def test_responses_have_their_median_and_their_stragglers():
     assert (lengths[:200] == 1000).all() and lengths.max() == 1000 and lengths.min() >= 1
 
 
-def run_folder(folder, times):
-    """What a run of eight steps leaves: 2 prompts x 2 responses of 50 tokens, on one GPU in turns."""
-    rollout = {"nnodes": 0, "n_gpus_per_node": 8, "n": 2, "max_num_seqs": 4}
+def run_folder(folder, times, mode="colocate_async"):
+    """What a run of eight steps leaves: 2 prompts x 2 responses of 50 tokens, on one GPU; one more that writes, where separate."""
+    rollout = {"nnodes": int(mode == "separate_async"), "n_gpus_per_node": 1, "n": 2, "max_num_seqs": 4}
     trainer = {"nnodes": 1, "n_gpus_per_node": 1}
-    trainer["v1"] = {"trainer_mode": "sv6d_colocate_async", "colocate_async": {"num_warmup_batches": 0.5}}
+    trainer["v1"] = {"trainer_mode": f"sv6d_{mode}", mode: {"num_warmup_batches": 0.5}}
     config = {"trainer": trainer, "data": {"train_batch_size": 2}, "actor_rollout_ref": {"rollout": rollout}}
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     lines = [{"step": step, "data": {f"timing_s/{name}": t for name, t in times.items()}} for step in range(1, 9)]
@@ -186,6 +187,19 @@ def test_a_runs_own_times_become_costs_and_come_back_as_its_step(tmp_path):
     assert (measured.step, measured.wait, measured.plan.ahead) == (11.0, 6.0, 0.5)
     predicted = measured.predict(found, steps=20, seed=0)
     assert (predicted.step, predicted.wait) == pytest.approx((11.0, 6.0), rel=1e-6)
+
+
+def test_separate_engines_that_nobody_waits_for_do_not_say_how_fast_they_are(tmp_path):
+    times = {"gen": 0.1, "old_log_prob": 1.0, "update_actor": 3.0, "update_weights": 0.5, "step": 5.0}
+    with pytest.raises(ClickException, match="hardly wait for rollouts"):
+        measure(run_folder(tmp_path, times, "separate_async"))
+
+
+def test_separate_engines_that_are_waited_for_write_all_the_step(tmp_path):
+    times = {"gen": 3.0, "old_log_prob": 1.0, "update_actor": 3.0, "update_weights": 0.5, "step": 8.0}
+    measured = measure(run_folder(tmp_path, times, "separate_async"))
+    assert (measured.plan.trainers, measured.plan.rollouts) == (1, 1)
+    assert measured.calibration.costs.decode_each == pytest.approx((8.0 - 0.5) / 200)
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):
