@@ -1,7 +1,5 @@
 """Table 3's 3,120 sequences over data-parallel ranks: what divides, what verl makes of what does not, what to change."""
 
-from types import SimpleNamespace
-
 import pytest
 from preflight import findings, only, subject
 from sv6d.recipes.checking.batch import divisors, micro_batches, near, read_batch, step
@@ -96,26 +94,3 @@ def test_a_micro_batch_that_does_not_divide_is_refused_with_sizes_that_do():
 def test_divisors_and_their_neighbours():
     assert divisors(12) == [1, 2, 3, 4, 6, 12] and divisors(1) == [1] and divisors(9) == [1, 3, 9]
     assert near([1, 2, 4, 8], 4) == [2, 8] and near([4], 4) == [] and near([1, 2], 9) == [2]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("nodes", [1, 4, 8, 12, 16])
-def test_verl_itself_pads_to_our_multiple_and_asserts_our_shares(nodes):
-    from tensordict import TensorDict
-    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
-    from verl.utils import tensordict_utils as tu
-    from verl.workers.engine_workers import TrainingWorker
-
-    config = on(nodes).config
-    batch = read_batch(config)
-    trainer = SimpleNamespace(config=config, use_critic=False, global_steps=1)
-    assert PPOTrainer._get_required_batch_multiple(trainer, batch.ranks) == batch.multiple
-
-    data = TensorDict({}, batch_size=[batch.padded // batch.ranks])
-    tu.assign_non_tensor(data, mini_batch_size=batch.mini * batch.group)
-    worker = SimpleNamespace(
-        engine=SimpleNamespace(get_data_parallel_size=lambda: batch.ranks, get_data_parallel_rank=lambda: 0)
-    )
-    with pytest.raises((AssertionError, AttributeError)) as stopped:  # AttributeError: it went on to the engine
-        TrainingWorker.train_mini_batch(worker, data)
-    assert (stopped.type is AttributeError) == batch.fits

@@ -1,8 +1,8 @@
 """Keys that nothing reads are caught with the nearest that exists; what verl, vLLM or we read is left alone."""
 
 import pytest
-from preflight import composed, findings, subject
-from sv6d.recipes.checking.keys import OURS, unknown_keys
+from preflight import findings, subject
+from sv6d.recipes.checking.keys import unknown_keys
 from sv6d.recipes.checking.verl_fields import fields
 from sv6d.recipes.compose import available
 
@@ -68,12 +68,3 @@ def test_verls_fields_are_read_with_those_of_their_bases():
     optimizer = fields("verl.workers.config.FSDPOptimizerConfig")
     assert {"lr", "min_lr_ratio", "override_optimizer_config"} <= optimizer.keys()
     assert fields("somebody.else.Config") == {}
-
-
-@pytest.mark.slow
-def test_our_lists_are_those_of_the_modules_that_read():
-    from sv6d.data_mixers import verl_dataset
-    from sv6d.verl_plugin import replay_buffer
-
-    assert set(OURS["data.mixture"]) | set(composed("table3").data.mixture) >= set(verl_dataset._SETTINGS)
-    assert set(OURS["trainer.v1.sampler.sampler_kwargs"]) == set(replay_buffer._SETTINGS)

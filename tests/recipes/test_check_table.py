@@ -1,0 +1,129 @@
+"""The table of checks: how they are run, what stops a launch, what the command prints."""
+
+import io
+
+import pytest
+from preflight import example, only, recipe_with, subject, write_json, write_task
+from rich.console import Console
+from sv6d.recipes.checking import CHECKS, Check, Finding, environment, line, quick, refuse
+from sv6d.recipes.checking.cli import show
+from sv6d.recipes.checking.finding import NotKnown, note
+from sv6d.recipes.checking.table import run
+from sv6d.recipes.compose import RecipeError
+from sv6d.recipes.launching import nodes
+from sv6d.recipes.launching.nodes import NodeReport
+
+
+def test_the_names_of_the_checks_are_distinct():
+    names = [one.name for one in CHECKS]
+    assert len(names) == len(set(names))
+
+
+def test_what_a_check_lacks_is_a_note_and_its_own_fault_an_error_that_stops_no_other():
+    def lacks(subject):
+        yield note("first")
+        raise NotKnown("there is no model")
+
+    def breaks(subject):
+        raise KeyError("x")
+
+    found = [finding for function in (lacks, breaks) for finding in run(Check("c", function), None)]
+    assert found == [
+        Finding("note", "c", "first"),
+        Finding("note", "c", "not checked: there is no model"),
+        Finding("error", "c", "the check itself failed: KeyError: 'x'"),
+    ]
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """A recipe for the CPU whose model and rows are there."""
+    write_json(tmp_path / "model" / "config.json", {"model_type": "qwen3_vl"})
+    write_task(tmp_path, [example("subject", truth="[]") for _ in range(9)])
+
+    def launched(*settings):
+        return recipe_with("cpu_demo", f"sv6d.data={tmp_path}", f"sv6d.model={tmp_path / 'model'}", *settings)
+
+    return launched
+
+
+def test_a_launch_is_told_what_the_quick_checks_say(launched):
+    told = [line(finding) for finding in quick(launched())]
+    assert "note: batch: 39 prompts x 8 = 312 sequences over 1 ranks: 312 each, one gradient step" in told
+    assert any(text.startswith("warning: quotas: the rows are of 1 tasks and sv6d.tasks=13") for text in told)
+
+
+def test_a_launch_with_errors_is_refused_with_all_of_them(launched):
+    wrong = [
+        "trainer.savefreq=3",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=100",
+        "reward.reward_kwargs.alhpa=1",
+    ]
+    with pytest.raises(RecipeError) as refused:
+        quick(launched(*wrong))
+    sentences = refused.value.message.splitlines()
+    assert len(sentences) == 4 and all(sentence.startswith("- ") for sentence in sentences)
+    assert "trainer.savefreq is read by nothing" in sentences[0]
+    assert "actor.ppo_micro_batch_size_per_gpu=100 does not divide a rank's share of 312" in sentences[1]
+    assert "rollout.log_prob_micro_batch_size_per_gpu=100" in sentences[2]  # follows the actor's in this recipe
+    assert "alhpa" in sentences[3]
+
+
+def test_a_single_error_is_a_sentence():
+    with pytest.raises(RecipeError) as refused:
+        refuse([Finding("note", "a", "fine"), Finding("error", "b", "it is wrong; do this")])
+    assert refused.value.message == "it is wrong; do this"
+    assert refuse([Finding("warning", "a", "slow")]) is None
+
+
+def test_the_table_shows_each_finding_and_counts_what_is_amiss():
+    out = io.StringIO()
+    findings = [
+        Finding("error", "batch", "a [b] c"),
+        Finding("note", "rows", "40 rows"),
+        Finding("note", "x", "not checked: no y"),
+    ]
+    show("mine", findings, Console(file=out, width=100))
+    text = out.getvalue()
+    assert "error" in text and "a [b] c" in text and "ok" in text and text.rstrip().endswith("1 error")
+    out = io.StringIO()
+    show("mine", findings[1:], Console(file=out, width=100))
+    assert out.getvalue().rstrip().endswith("nothing is amiss")
+
+
+GOOD = NodeReport("one", 8, 64, versions={"verl": "0.9.1"}, paths={"sv6d.data": "f"})
+
+
+def test_nodes_that_disagree_are_errors_in_their_own_words(monkeypatch):
+    """The nodes' answers are written by hand here; test_launching asks a real cluster."""
+    monkeypatch.setattr(nodes, "inspect_nodes", lambda config, wait: [GOOD, GOOD._replace(name="two", shared=False)])
+    level, text = only(environment.nodes, subject("leum_8b_1node"))
+    assert level == "error" and text.startswith("two does not share sv6d.run_dir with one")
+    monkeypatch.setattr(nodes, "inspect_nodes", lambda config, wait: [GOOD, GOOD._replace(name="two")])
+    assert only(environment.nodes, subject("leum_8b_1node"))[0] == "note"
+
+
+def test_a_cluster_that_is_not_there_is_an_error(monkeypatch):
+    def nowhere(config, wait):
+        raise RecipeError("no Ray cluster answers at 'auto'")
+
+    monkeypatch.setattr(nodes, "inspect_nodes", nowhere)
+    assert only(environment.nodes, subject("leum_8b_1node")) == ("error", "no Ray cluster answers at 'auto'")
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "said"),
+    [
+        ({"loaded": True, "problems": [], "mends": {"a": "applied"}, "platform": "cpu"}, "note", "platform cpu"),
+        ({"loaded": False, "problems": ["no entry point"]}, "error", "the plug-in is not in place: no entry point"),
+        (
+            {"loaded": True, "problems": [], "mends": {"a": "failed: x"}},
+            "error",
+            "mends of verl that did not take: a (failed: x)",
+        ),
+    ],
+)
+def test_the_answer_of_a_fresh_process_is_told(monkeypatch, answer, level, said):
+    monkeypatch.setattr(environment, "_probe", lambda: answer)
+    found, text = only(environment.plug_in, subject())
+    assert found == level and said in text
