@@ -81,7 +81,7 @@ def train(
     )
     limits = Limits(settings.grace, settings.stalled_after)
     restarts, failed_at = 0, None
-    with StopRequest() as stop, only_one(run_dir, settings.grace, title, console) as lock:
+    with only_one(run_dir, settings.grace, title, console) as lock, StopRequest() as stop:
         done = steps_done(config, shards, console)
         if done >= steps:
             console.print(f"{title}: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
@@ -132,7 +132,8 @@ def steps_done(config: DictConfig, shards: str, console: Console) -> int:
     if config.trainer.resume_mode != "auto":
         return 0
     saved = Path(config.trainer.default_local_dir)
-    found = last_whole(saved)
+    with console.status(f"reading the last checkpoint in {saved}"):
+        found = last_whole(saved)
     for sentence in found.rejected:
         instead = f"step {found.step}" if found.step else "the beginning"
         console.print(f"[yellow]{sentence}[/]; the run continues from {instead}", highlight=False)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import transfer_queue as tq
 from omegaconf import OmegaConf, open_dict
+from verl.utils.debug import marked_timer
 
 from ..sft import manifest
-from .checkpoint_folder import resumed_from, saved_in
+from .checkpoint_folder import resumed_from
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +42,13 @@ class SavingTrainer:
         super().__init__(config)
 
     def _save_checkpoint(self):
-        folder = saved_in(self)
-        shutil.rmtree(folder)  # of an attempt that was cut short
-        keep = self._keep
-        manifest.prune(folder.parent, keep - 1 if keep and keep > 1 else keep)  # room for the new one
+        folder, keep = Path(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}"), self._keep
+        # A full disk is an OSError here, a RuntimeError of torch or TransferQueue there.
         try:
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was cut short
+            manifest.prune(folder.parent, keep - 1 if keep and keep > 1 else keep)  # room for the new one
             super()._save_checkpoint()
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # a full disk is an OSError here, a RuntimeError of torch or TransferQueue there
+        except (OSError, RuntimeError) as error:
             self._give_up(folder, error)
         else:
             self._unsealed = folder
@@ -60,9 +58,10 @@ class SavingTrainer:
         shutil.rmtree(folder, ignore_errors=True)
         self._unsealed, self._save_failed = None, True
         left = manifest.last_sealed(folder.parent)
+        why = (str(error).strip() or type(error).__name__).splitlines()[-1]
         text = (
-            f"the checkpoint of step {self.global_steps} could not be saved ({str(error).strip().splitlines()[-1]}); what there "
-            f"was of it is removed; {f'that of step {left} stays' if left else 'there is none yet'}"
+            f"{folder.name} could not be saved ({why}); what there was of it is removed; "
+            f"{f'that of step {left} stays' if left else 'there is none before it'}"
         )
         if OmegaConf.select(self.config, "sv6d.on_failed_save", default="continue") == "stop":
             raise CheckpointNotSaved(text) from error
@@ -73,13 +72,14 @@ class SavingTrainer:
         folder, self._unsealed = self._unsealed, None
         if folder is None:
             return
-        if getattr(self, "_recorder", None) is not None:
-            self._recorder.flush()
-        try:
-            manifest.seal(folder, self._about)
-        except OSError as error:
-            self._give_up(folder, error)
-        manifest.prune(folder.parent, self._keep)
+        with marked_timer("seal_checkpoint", self.timing_raw):
+            if getattr(self, "_recorder", None) is not None:
+                self._recorder.flush()
+            try:
+                manifest.seal(folder, self._about)
+            except OSError as error:
+                self._give_up(folder, error)
+            manifest.prune(folder.parent, self._keep)
 
     def on_step_begin(self):
         self._seal()

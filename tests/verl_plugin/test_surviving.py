@@ -6,6 +6,8 @@ was trained on where weights would be.
 import errno
 import json
 import random
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -150,14 +152,14 @@ def without_models(trainer_class):
     return Doubled
 
 
-def config(folder, mode, **sv6d):
+@cache
+def recipe(mode):
     """The demo's recipe with steps of 6 prompts, half a batch ahead, saved every second step."""
     settings = {
-        "sv6d.run_dir": folder,
+        "sv6d.run_dir": "none",
         "sv6d.data": "none",
         "sv6d.model": "none",
         "sv6d.record_dir": "null",
-        "trainer.default_local_dir": folder,
         "trainer.logger": "[]",
         "trainer.val_before_train": "false",
         "trainer.test_freq": -1,
@@ -166,10 +168,15 @@ def config(folder, mode, **sv6d):
         "trainer.v1.colocate_async.num_warmup_batches": 0.5,
         "trainer.v1.sampler.sampler_kwargs.wait_for_oldest": 1000,
         "data.train_batch_size": BATCH,
-        **{f"sv6d.{key}": value for key, value in sv6d.items()},
     }
-    composed = compose("grpo", "cpu_demo", [f"{key}={value}" for key, value in settings.items()])
+    return compose("grpo", "cpu_demo", [f"{key}={value}" for key, value in settings.items()])
+
+
+def config(folder, mode, **sv6d):
+    composed = deepcopy(recipe(mode))
     with open_dict(composed):
+        composed.trainer.default_local_dir = str(folder)
+        composed.sv6d.update(sv6d)
         composed.data.gen_batch_size = BATCH if mode == "sync" else 1  # as verl sets it for its loader
     return composed
 
@@ -318,13 +325,13 @@ def test_a_checkpoint_that_finds_no_room_is_removed_and_training_goes_on(run, tm
     trained = run("colocate_async", 1).actor_rollout_wg.trained
     assert trained == UNINTERRUPTED
     assert [path.name for path in manifest.steps_saved(tmp_path).values()] == ["global_step_8", "global_step_2"]
-    assert "the checkpoint of step 4 could not be saved ([Errno 28] No space left on device)" in caplog.text
+    assert "global_step_4 could not be saved ([Errno 28] No space left on device)" in caplog.text
     assert "that of step 2 stays; training goes on" in caplog.text
 
 
 def test_or_the_run_ends_where_it_is_told_to(run, tmp_path, full_disk):
     full_disk(4, 8)
-    with pytest.raises(CheckpointNotSaved, match=r"step 4 could not be saved.*that of step 2 stays"):
+    with pytest.raises(CheckpointNotSaved, match=r"global_step_4 could not be saved.*that of step 2 stays"):
         run("colocate_async", 1, on_failed_save="stop")
     assert manifest.last_whole(tmp_path).step == 2
 
