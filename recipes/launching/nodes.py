@@ -4,6 +4,7 @@ is otherwise found after an hour, or never.
 
 import os
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -86,6 +87,7 @@ def connected(config: DictConfig) -> Iterator[None]:
     settle_address(config)
     options = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
     try:
+        _knock(options["address"])
         ray.init(**options, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise RecipeError(_no_cluster(config, error)) from error
@@ -93,6 +95,20 @@ def connected(config: DictConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for half a minute, and then says less.
+
+    Raises:
+        ConnectionError: nothing listens there.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "//" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise ConnectionError(str(error)) from error
 
 
 def _no_cluster(config: DictConfig, error: Exception) -> str:
@@ -231,9 +247,11 @@ def disagreements(reports: list[NodeReport]) -> list[str]:
 
 
 def _differing_paths(first: NodeReport, node: NodeReport) -> list[str]:
+    mend = "Copy it to the same place, or use a file system that every node mounts."
     return [
-        f"{node.name}: {setting} {'is not there' if node.paths.get(setting) is None else 'holds other files'} than on {first.name}. "
-        "Copy it to the same place, or use a file system that every node mounts."
+        f"{node.name}: {setting} is not there. {mend}"
+        if node.paths.get(setting) is None
+        else f"{node.name}: {setting} holds other files than on {first.name}. {mend}"
         for setting, seen in first.paths.items()
         if node.paths.get(setting) != seen
     ]
