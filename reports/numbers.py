@@ -1,7 +1,8 @@
 """Every number of the report, aggregated once: the page draws them and `--json` writes them, so the two cannot differ.
 
-By step and task: reward, entropy, length and components (Table 4's terms); groups without a gradient; the mixture that was
-asked for and the one that was trained on; truncation, staleness, failures; the time of a step by phase.
+By step and task: reward, entropy, length and components (Table 4's terms); how rewards spread within groups; the mixture
+that was asked for and the one that was trained on; truncation, staleness, KL, failures; the time of a step by phase, of a
+reward and of a judgement.
 """
 
 from __future__ import annotations
@@ -15,17 +16,44 @@ import pandas as pd
 
 from ..schema import TASKS
 from .runs import ENDS, OUTSIDE_STEP, Run, dynamics, heldout_scores, summary
+from .spread import group_shares, group_spreads, spreads
 
 COMPONENT_MEASURES = ("format", "iou", "label", "similarity", "judge")
-MEASURES = ("reward", "entropy", "length", *COMPONENT_MEASURES, "dead_groups", "truncated", "failed")
+ROLLOUT_MEASURES = ("reward", "entropy", "length", *COMPONENT_MEASURES, "truncated", "staleness")
+"""Means over the rollouts of a step."""
+METRIC_MEASURES = {"kl": "task/{task}/kl", "share": "mixture/{task}/realised", "debt": "mixture/{task}/debt"}
+"""What only the trainer knows of a task's step, under the name of its metric."""
+MEASURES = (
+    *("reward", "entropy", "length", *COMPONENT_MEASURES, "spread", "dead_groups", "truncated", "staleness"),
+    *("kl", "share", "debt", "failed"),
+)
+OVERALL_METRICS = {
+    "probs_diff_max": ("training/rollout_probs_diff_max",),
+    "fresh_probs_diff_max": ("sv6d/fresh_rollout_probs_diff_max",),
+    "kl": ("sv6d/kl", "actor/kl_loss"),
+    "judge_asked": ("judge/asked",),
+    "judge_failure_rate": ("judge/failure_rate",),
+    "refilled_groups": ("sv6d/refilled_groups",),
+    "repeated_groups": ("sv6d/repeated_groups",),
+    "skipped_groups": ("sv6d/skipped_groups",),
+    "balance_wait_seconds": ("sv6d/balance_wait_seconds",),
+}
+"""Series over all tasks that the trainer measures: the first of these metrics that a run has."""
+STAND_INS = {"reward": "score", "length": "response_length", "dead_groups": "groups_without_signal"}
+"""The trainer's metrics by task, `task/<task>/<name>`, bear other names than our measures."""
+TIMED = ("reward_seconds", "judge_seconds")
 LEFT_OUT = {
     "failed_groups": "training/rollout_failure/evicted_samples",
     "stale_groups": "training/off_policy/evicted_samples",
     "padded_sequences": "sv6d/padded_sequences",
+    "masked_samples": "judge/masked_samples",
+    "judge_failed": "judge/failed",
+    "refilled_groups": "sv6d/refilled_groups",
+    "repeated_groups": "sv6d/repeated_groups",
+    "skipped_groups": "sv6d/skipped_groups",
 }
 """What the trainer left out or added, under verl's names for it; each is a count in the steps that have it."""
 SHOWN = 5  # skipped data rows that are named on the page; the file lists them all
-SAME = 1e-9  # rewards of a group closer than this give no advantage: the group is dead
 
 
 def numbers(run: Run) -> dict[str, Any]:
@@ -33,25 +61,28 @@ def numbers(run: Run) -> dict[str, Any]:
     curves = dynamics(run)
     steps = [int(s) for s in curves.index]
     rollouts = _with_measures(run.rollouts)
-    groups = _groups(run.rollouts)
-    tasks = task_order(set(rollouts["task"].unique()) | set(heldout_scores(run).columns))
+    groups = group_spreads(run.rollouts)
+    tasks = task_order(set(rollouts["task"].unique()) | set(heldout_scores(run).columns) | _metric_tasks(run.metrics))
     plain = {
         "name": run.name,
         "summary": summary(run),
         "steps": steps,
         "tasks": tasks,
         "overall": _overall(rollouts, groups, curves, run.metrics),
-        "by_task": _by_task(rollouts, groups, tasks, steps),
+        "by_task": _by_task(rollouts, groups, run.metrics, tasks, steps),
         "components": _components(rollouts, tasks),
-        "groups": _group_shares(groups, tasks),
+        "groups": group_shares(groups, tasks),
+        "spread": spreads(groups, tasks, steps),
         "heldout": _heldout(run, tasks),
         "mixture": _mixture(rollouts, run.about.get("mixture"), tasks),
+        "requested": _metrics_by_task(run.metrics, "mixture/{task}/requested", tasks, steps),
+        "replaced": _metrics_by_task(run.metrics, "mixture/{task}/replaced", tasks, steps),
         "timing": _timing(run.metrics, steps),
         "failures": _failures(run, rollouts, tasks),
         "missing": list(run.missing),
         "notes": list(run.notes),
     }
-    return _plain(plain)
+    return plain_data(plain)
 
 
 def task_order(tasks: set[str]) -> list[str]:
@@ -60,11 +91,16 @@ def task_order(tasks: set[str]) -> list[str]:
     return known + sorted(tasks - set(known))
 
 
+def _metric_tasks(metrics: pd.DataFrame) -> set[str]:
+    """The tasks of which the trainer measured the reward."""
+    return {key.split("/")[1] for key in metrics if key.startswith("task/") and key.endswith("/score")}
+
+
 def _with_measures(rollouts: pd.DataFrame) -> pd.DataFrame:
     """The rollouts' columns under the names of MEASURES, and each rollout's staleness in policy versions."""
     if rollouts.empty:
-        columns = ["step", "task", "staleness", *MEASURES]
-        return pd.DataFrame({name: pd.Series(dtype=float) for name in columns if name != "dead_groups"})
+        columns = ["step", "task", "failed", *ROLLOUT_MEASURES, *TIMED]
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in columns})
     frame = rollouts.rename(columns={"score": "reward", "response_length": "length"})
     # The update of step s starts from version s - 1; the oldest token decides.
     return frame.assign(
@@ -72,49 +108,71 @@ def _with_measures(rollouts: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _groups(rollouts: pd.DataFrame) -> pd.DataFrame:
-    """One row a group of two rollouts or more: step, task, dead (1.0 when all its rewards are equal)."""
-    if rollouts.empty:
-        return pd.DataFrame({"step": [], "task": [], "dead": []})
-    scored = rollouts.loc[rollouts["score"].notna(), ["step", "task", "group", "score"]]
-    by = scored.groupby(["step", "task", "group"], observed=True, sort=False)["score"].agg(["min", "max", "size"])
-    by = by[by["size"] > 1]
-    return by.assign(dead=(by["max"] - by["min"] <= SAME).astype(float))["dead"].reset_index()
-
-
 def _overall(
     rollouts: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame, metrics: pd.DataFrame
 ) -> dict[str, list]:
     """Series over all tasks, one value a step."""
     by_step = rollouts.groupby("step")
-    shown = [*COMPONENT_MEASURES, "truncated"]
     table = (
-        by_step[shown]
+        by_step[[*COMPONENT_MEASURES, "truncated", "staleness"]]
         .mean()
         .assign(
             dead_groups=groups.groupby("step")["dead"].mean(),
-            staleness=by_step["staleness"].mean(),
+            spread=groups.groupby("step")["spread"].mean(),
             staleness_max=by_step["staleness"].max(),
             failed=by_step["failed"].sum(),
             rollouts=by_step.size(),
+            **_seconds(by_step),
         )
     )
     table = curves.join(table.reindex(curves.index))
-    table["probs_diff_max"] = metrics.get("training/rollout_probs_diff_max")
+    for name, keys in OVERALL_METRICS.items():
+        key = next((key for key in keys if key in metrics and metrics[key].notna().any()), None)
+        table[name] = math.nan if key is None else metrics[key]
+    debts = [key for key in metrics if key.startswith("mixture/") and key.endswith("/debt")]
+    table["debt"] = metrics[debts].sum(axis=1, min_count=1) if debts else math.nan
     return {name: table[name].tolist() for name in table}
 
 
-def _by_task(rollouts: pd.DataFrame, groups: pd.DataFrame, tasks: list[str], steps: list[int]) -> dict[str, dict]:
-    """For each task and measure one value a step; measures that the task never has are left out."""
+def _seconds(by_step: Any) -> dict[str, pd.Series]:
+    """How long scoring took, and the judge's part of it: of each step's rollouts the median, the 95th percentile, the longest."""
+    timed = [name for name in TIMED if name in by_step.obj and by_step.obj[name].notna().any()]
+    found = {}
+    for name in timed:
+        by = by_step[name]
+        found |= {f"{name}_p50": by.median(), f"{name}_p95": by.quantile(0.95), f"{name}_max": by.max()}
+    return found
+
+
+def _by_task(
+    rollouts: pd.DataFrame, groups: pd.DataFrame, metrics: pd.DataFrame, tasks: list[str], steps: list[int]
+) -> dict[str, dict]:
+    """For each task and measure one value a step; measures that the task never has are left out.
+
+    What the rollouts do not tell comes from the trainer's metrics by task, where the run has these.
+    """
     by = rollouts.groupby(["step", "task"], observed=True)
-    table = by[[name for name in MEASURES if name not in ("dead_groups", "failed")]].mean()
+    table = by[list(ROLLOUT_MEASURES)].mean()
     table["failed"] = by["failed"].sum()
-    table["dead_groups"] = groups.groupby(["step", "task"], observed=True)["dead"].mean()
+    table[["dead_groups", "spread"]] = groups.groupby(["step", "task"], observed=True)[["dead", "spread"]].mean()
+    table["share"] = by.size() / rollouts.groupby("step").size()
+    known = set(table.index.get_level_values("task"))
     series: dict[str, dict] = {}
     for task in tasks:
-        rows = table.xs(task, level="task").reindex(steps) if task in table.index.get_level_values("task") else None
-        series[task] = {} if rows is None else {m: rows[m].tolist() for m in MEASURES if rows[m].notna().any()}
+        rows = table.xs(task, level="task") if task in known else pd.DataFrame()
+        rows = rows.reindex(steps)
+        for measure in MEASURES:
+            key = METRIC_MEASURES.get(measure, f"task/{{task}}/{STAND_INS.get(measure, measure)}").format(task=task)
+            if key in metrics and (measure not in rows or measure in METRIC_MEASURES or rows[measure].isna().all()):
+                rows[measure] = metrics[key].reindex(steps)
+        series[task] = {m: rows[m].tolist() for m in MEASURES if m in rows and rows[m].notna().any()}
     return series
+
+
+def _metrics_by_task(metrics: pd.DataFrame, key: str, tasks: list[str], steps: list[int]) -> dict[str, list]:
+    """task -> the metric's value at each step; tasks without it are left out."""
+    keys = {task: key.format(task=task) for task in tasks}
+    return {task: metrics[name].reindex(steps).tolist() for task, name in keys.items() if name in metrics}
 
 
 def _components(rollouts: pd.DataFrame, tasks: list[str]) -> dict[str, dict]:
@@ -132,14 +190,6 @@ def _components(rollouts: pd.DataFrame, tasks: list[str]) -> dict[str, dict]:
             for name in columns
             if any(not math.isnan(tables[end][name].get(task, math.nan)) for end in ends)
         }
-        for task in tasks
-    }
-
-
-def _group_shares(groups: pd.DataFrame, tasks: list[str]) -> dict[str, dict]:
-    by = groups.groupby("task", observed=True)["dead"].agg(["size", "mean"])
-    return {
-        task: {"groups": int(by["size"].get(task, 0)), "dead_share": float(by["mean"].get(task, math.nan))}
         for task in tasks
     }
 
@@ -199,12 +249,12 @@ def _failures(run: Run, rollouts: pd.DataFrame, tasks: list[str]) -> dict[str, A
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """JSON data: numpy scalars become Python's, floats six digits, NaN and infinities None."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_data(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain_data(item) for item in value]
     if isinstance(value, (float, np.floating)):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value

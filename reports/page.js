@@ -1,13 +1,22 @@
-// Draws the panels and applies the reader's choices: which tasks, together or task by task, which measure, how smooth.
+// Draws the panels and applies the reader's choices: which tasks and runs, together or task by task, which measure, how
+// smooth. A chart is drawn when it comes near the window. A live page also takes over what its server has rendered anew.
 "use strict";
 (() => {
-  const { tasks, palette, panels } = JSON.parse(document.getElementById("data").textContent);
+  const root = document.documentElement, styles = getComputedStyle(root);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const coarse = window.matchMedia("(pointer: coarse)");
   const byId = (id) => document.getElementById(id);
-  const choice = { tasks: new Set(tasks), scope: "all", measure: "reward", smooth: Number(byId("smooth").value) };
-  const SLICE_MS = 40;
-  const cssValue = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const read = (page) => JSON.parse(page.getElementById("data").textContent);
+  const SLICE_MS = 40, NEWS_MS = 2000;
+  let { tasks, runs, panels } = read(document);
+  const choice = { without: new Set(), runsWithout: new Set(), scope: "all", measure: "reward", smooth: Number(byId("smooth").value) };
+
+  const css = (name) => styles.getPropertyValue(name).trim();
+  const colour = (name) => css(`--c-${typeof name === "number" ? `series-${name}` : name}`);
+  const tinted = (name, alpha) => {
+    const [r, g, b] = colour(name).match(/[0-9a-f]{2}/gi).map((two) => parseInt(two, 16));
+    return `rgba(${r},${g},${b},${alpha})`;
+  };
 
   // Mean over the neighbours on both sides with exponentially falling weights, so a trend is not drawn late.
   // A step that was not measured stays empty.
@@ -27,26 +36,33 @@
   }
 
   function shown({ meta }) {
-    return (!meta.task || choice.tasks.has(meta.task))
+    return (!meta.task || !choice.without.has(meta.task))
+      && (meta.run === undefined || !choice.runsWithout.has(String(meta.run)))
       && (!meta.scope || meta.scope === choice.scope)
       && (!meta.measure || meta.measure === choice.measure);
   }
 
   function painted(trace) {
-    const shades = palette[dark.matches ? "dark" : "light"];
-    const name = trace.meta.color;
-    const color = typeof name === "number" ? shades.series[name] : shades[name];
-    const copy = { ...trace };
-    if (trace.line) copy.line = { ...trace.line, color };
-    if (trace.type === "bar") copy.marker = { color, line: { width: 0 } };
-    else if (trace.marker) copy.marker = { ...trace.marker, color, line: { width: 0, ...trace.marker.line, color } };
+    const name = trace.meta.color, copy = { ...trace };
+    if (trace.meta.tint) {
+      copy.marker = { color: name.map((each) => tinted(each, 0.28)), line: { width: 1.5, color: name.map(colour) } };
+      copy.textfont = { color: css("--ink"), size: 11 };
+    } else if (trace.meta.edge) {
+      copy.fillcolor = tinted(name, trace.meta.opacity);
+      copy.line = { ...trace.line, color: copy.fillcolor };
+    } else if (trace.type === "bar") copy.marker = { color: colour(name), line: { width: 0 } };
+    else {
+      const color = colour(name);
+      if (trace.line) copy.line = { ...trace.line, color };
+      if (trace.marker) copy.marker = { ...trace.marker, color, line: { width: 0, ...trace.marker.line, color } };
+    }
     return copy;
   }
 
   // Keeps the points of chosen tasks, and breaks long names where there is little room for them.
   function filtered(trace, narrow) {
     if (trace.meta.axis !== "task") return trace;
-    const keep = trace.customdata.map((task) => choice.tasks.has(task));
+    const keep = trace.customdata.map((task) => !choice.without.has(task));
     const pick = (list) => list.filter((_, i) => keep[i]);
     return { ...trace, x: pick(trace.x), y: pick(trace.y).map((y) => label(y, narrow)), customdata: pick(trace.customdata) };
   }
@@ -70,17 +86,21 @@
   }
 
   function layout(panel, drawn, narrow) {
-    const grid = cssValue("--line"), ink = cssValue("--ink"), soft = cssValue("--soft"), own = panel.layout.meta || {};
-    const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, tickfont: { color: soft }, fixedrange: coarse.matches };
+    const grid = css("--line"), soft = css("--soft"), own = panel.layout.meta || {};
+    const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, tickfont: { color: soft }, title: {}, fixedrange: coarse.matches };
+    const titled = (given) => ({ ...axis, ...given, title: { ...given?.title, font: { color: soft, size: 12 } } });
     const many = drawn.filter((t) => t.showlegend !== false && t.name).length > 1;
     const plain = {
       ...panel.layout,
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink },
-      margin: { l: 48, r: 12, t: 8, b: 40 }, showlegend: many && !own.small && !own.key,
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
-      hoverlabel: { bgcolor: cssValue("--card"), bordercolor: grid, font: { color: ink } },
-      hovermode: "closest", dragmode: coarse.matches ? false : "zoom",
-      xaxis: { ...axis, ...panel.layout.xaxis }, yaxis: { ...axis, ...panel.layout.yaxis },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("--ink") },
+      margin: { l: 48, r: 12, t: 8, b: 40 }, showlegend: (many || own.legend === true) && runs.length === 1 && !own.small && !own.key && !own.timeline,
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 }, traceorder: "normal" },
+      hoverlabel: { bgcolor: css("--card"), bordercolor: grid, font: { color: css("--ink") } },
+      hovermode: panel.layout.hovermode || "closest", dragmode: coarse.matches ? false : "zoom",
+      xaxis: titled(panel.layout.xaxis), yaxis: { automargin: !own.small, ...titled(panel.layout.yaxis) },
+      shapes: (panel.layout.shapes || []).map(({ color, ...shape }) => ({ ...shape, fillcolor: tinted(color, 0.15) })),
+      uirevision: own.small ? choice.measure : "kept",  // a reader's zoom outlives a redrawing
     };
     if (own.small) {
       plain.margin = { l: 34, r: 6, t: 6, b: 22 };
@@ -89,28 +109,42 @@
       plain.yaxis.nticks = 4;
       plain.xaxis.nticks = 4;
     }
+    if (own.timeline) {
+      plain.margin = { l: 66, r: 6, t: 2, b: 34 };
+      plain.yaxis.showgrid = false;
+      plain.yaxis.zeroline = false;
+    }
     if (own.rows) {
       const rows = new Set(drawn.flatMap((trace) => trace.y));
       plain.yaxis.categoryarray = plain.yaxis.categoryarray.map((y) => label(y, narrow)).filter((y) => rows.has(y));
-      plain.bargap = 0.45;
+      plain.bargap = 0.4;
     }
     return plain;
   }
 
+  const figureOf = (panel) => byId(`panel-${panel.id}`);
+  const isNarrow = (chart) => chart.clientWidth < 520;
+
   function draw(panel) {
-    const figure = byId(`panel-${panel.id}`);
+    const figure = figureOf(panel);
+    figure.dataset.drawn = "true";
     if (figure.hidden) return;
-    const chart = figure.querySelector(".chart");
-    const narrow = chart.clientWidth < 520;
+    const chart = figure.querySelector(".chart"), narrow = isNarrow(chart);
     const drawn = traces(panel, narrow);
-    if (panel.layout.meta?.rows) {
-      const rows = new Set(drawn.flatMap((trace) => trace.customdata)).size;
-      chart.style.height = `${115 + (narrow ? 34 : 25) * rows}px`;
-    }
-    const config = { responsive: true, displaylogo: false, displayModeBar: !panel.layout.meta?.small && !coarse.matches && "hover",
+    const config = { displaylogo: false, displayModeBar: !panel.layout.meta?.small && !coarse.matches && "hover",
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "pan2d", "zoomIn2d", "zoomOut2d"],
       toImageButtonOptions: { format: "svg", filename: panel.id } };
-    Plotly.react(chart, drawn, layout(panel, drawn, narrow), config);
+    const room = { width: chart.clientWidth, height: chart.clientHeight };
+    Plotly.react(chart, drawn, { ...layout(panel, drawn, narrow), ...room }, config);
+  }
+
+  // Charts whose rows are tasks are as high as they have rows; known before they are drawn, so that nothing jumps.
+  function size() {
+    for (const panel of panels.filter((each) => each.layout.meta?.rows)) {
+      const chart = figureOf(panel).querySelector(".chart"), rows = new Set();
+      for (const trace of panel.data) (trace.customdata || []).forEach((task) => choice.without.has(task) || rows.add(task));
+      chart.style.height = `${115 + (isNarrow(chart) ? 34 : 25) * rows.size}px`;
+    }
   }
 
   // The key of the task-by-task curves: one for the three panels of Figure 3.
@@ -121,30 +155,24 @@
     const curves = panels.find((panel) => panel.layout.meta?.key).data.filter((trace) => trace.meta.task && shown(trace));
     list.replaceChildren(...curves.map((trace) => {
       const item = document.createElement("li"), sample = document.createElement("i");
-      sample.style.borderTopStyle = trace.line.dash === "dash" ? "dashed" : "solid";
-      sample.style.borderTopColor = painted(trace).line.color;
+      sample.style.borderTopStyle = { dash: "dashed", dot: "dotted" }[trace.line.dash] || "solid";
+      sample.style.borderTopColor = colour(trace.meta.color);
       item.append(sample, trace.name);
       return item;
     }));
   }
 
-  // What the reader sees comes first; the rest follows in slices, so the page answers all the while. A newer choice ends
-  // an older pass. `data-drawn` says when everything stands.
+  // A choice makes every chart stale. Stale ones near the window are drawn, in slices, so that the page answers all the
+  // while; the others when they come near. `data-drawn` says that all that is near stands.
+  const near = new Set();
   let passes = 0;
-  async function drawAll() {
+  async function drawNear() {
     const pass = ++passes;
-    Object.assign(document.documentElement.dataset, { drawn: "false", scheme: dark.matches ? "dark" : "light" });
-    document.querySelectorAll("[data-task]").forEach((part) => { part.hidden = !choice.tasks.has(part.dataset.task); });
-    const all = choice.tasks.size === tasks.length;
-    byId("task-count").textContent = all ? `all ${tasks.length}` : `${choice.tasks.size} of ${tasks.length}`;
-    key();
-    const inSight = (panel) => {
-      const { top, bottom } = byId(`panel-${panel.id}`).getBoundingClientRect();
-      return bottom > 0 && top < window.innerHeight;
-    };
-    const seen = panels.filter(inSight);
+    root.dataset.drawn = "false";
     let start = performance.now();
-    for (const panel of [...seen, ...panels.filter((each) => !seen.includes(each))]) {
+    for (const panel of panels) {
+      const figure = figureOf(panel);
+      if (!near.has(figure) || figure.dataset.drawn === "true") continue;
       draw(panel);
       if (performance.now() - start > SLICE_MS) {
         await new Promise((resume) => setTimeout(resume));
@@ -152,23 +180,112 @@
         start = performance.now();
       }
     }
-    document.documentElement.dataset.drawn = "true";
+    root.dataset.drawn = "true";
   }
 
-  const boxes = [...document.querySelectorAll("input[name=task]")];
-  function chooseTasks() {
-    choice.tasks = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
-    drawAll();
+  const observer = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) near[isIntersecting ? "add" : "delete"](target);
+    drawNear();
+  }, { rootMargin: "300px" });
+
+  function prepare() {
+    root.dataset.scheme = dark.matches ? "dark" : "light";
+    for (const part of document.querySelectorAll("[data-task], [data-run]")) {
+      part.hidden = choice.without.has(part.dataset.task) || choice.runsWithout.has(part.dataset.run);
+    }
+    const off = tasks.filter((task) => choice.without.has(task)).length;
+    byId("task-count").textContent = off ? `${tasks.length - off} of ${tasks.length}` : `all ${tasks.length}`;
+    size();
+    key();
+    for (const panel of panels) figureOf(panel).dataset.drawn = "false";
   }
-  boxes.forEach((box) => box.addEventListener("change", chooseTasks));
-  byId("tasks-all").addEventListener("click", () => { boxes.forEach((box) => { box.checked = true; }); chooseTasks(); });
-  byId("tasks-none").addEventListener("click", () => { boxes.forEach((box) => { box.checked = false; }); chooseTasks(); });
-  for (const name of ["scope", "measure", "smooth"]) {
-    byId(name)?.addEventListener("input", (event) => {
-      choice[name] = name === "smooth" ? Number(event.target.value) : event.target.value;
-      drawAll();
-    });
+
+  function refresh() {
+    prepare();
+    drawNear();
   }
-  dark.addEventListener("change", drawAll);
-  drawAll();
+
+  const inputs = (name) => [...document.querySelectorAll(`input[name=${name}]`)];
+  const unchecked = (name) => new Set(inputs(name).filter((box) => !box.checked).map((box) => box.value));
+  const choices = {
+    task: () => { choice.without = unchecked("task"); },
+    run: () => { choice.runsWithout = unchecked("run"); },
+    scope: (input) => { choice.scope = input.value; },
+    measure: (input) => { choice.measure = input.value; },
+    smooth: (input) => { choice.smooth = Number(input.value); },
+  };
+  document.addEventListener("input", ({ target }) => {
+    const choose = choices[target.name || target.id];
+    if (choose) { choose(target); refresh(); }
+  });
+  document.addEventListener("click", ({ target }) => {
+    if (!["tasks-all", "tasks-none"].includes(target.id)) return;
+    inputs("task").forEach((box) => { box.checked = target.id === "tasks-all"; });
+    choices.task();
+    refresh();
+  });
+  dark.addEventListener("change", refresh);
+  let width = window.innerWidth;
+  window.addEventListener("resize", () => {
+    if (window.innerWidth === width) return;  // a phone's bars come and go
+    width = window.innerWidth;
+    refresh();
+  });
+
+  // Paper has its own width and is white: everything is drawn for it at once, and again for the window afterwards.
+  function print(on) {
+    if (root.classList.contains("printing") === on) return;
+    root.classList.toggle("printing", on);
+    prepare();
+    if (!on) return void drawNear();
+    passes += 1;
+    panels.forEach(draw);
+  }
+  window.addEventListener("beforeprint", () => print(true));
+  window.addEventListener("afterprint", () => print(false));
+  window.matchMedia("print").addEventListener("change", ({ matches }) => print(matches));
+
+  const observe = () => document.querySelectorAll("figure.panel:has(.chart)").forEach((figure) => observer.observe(figure));
+
+  // Takes over a page that was rendered anew. Charts keep their elements, and with them the reader's zoom; choices, opened
+  // details and the focus stay.
+  function take(html) {
+    const next = new DOMParser().parseFromString(html, "text/html");
+    const opened = [...document.querySelectorAll("details[open]")].map(({ id }) => id), focus = document.activeElement?.id;
+    const charts = new Map([...document.querySelectorAll("figure.panel .chart")].map((chart) => [chart.parentElement.id, chart]));
+    ({ tasks, runs, panels } = read(next));
+    for (const part of ["header", "main", "#chips"]) document.querySelector(part).replaceWith(next.querySelector(part));
+    for (const chart of document.querySelectorAll("figure.panel .chart")) {
+      const old = charts.get(chart.parentElement.id);
+      if (old) { old.setAttribute("aria-label", chart.getAttribute("aria-label")); chart.replaceWith(old); }
+    }
+    opened.forEach((id) => byId(id)?.setAttribute("open", ""));
+    inputs("task").forEach((box) => { box.checked = !choice.without.has(box.value); });
+    if (byId("measure")) byId("measure").value = choice.measure;
+    if (focus) byId(focus)?.focus({ preventScroll: true });
+    observer.disconnect();
+    near.clear();
+    prepare();
+    observe();
+  }
+
+  async function follow() {
+    for (;;) {
+      let said = "the report's server has ended";
+      try {
+        const news = await (await fetch("news")).json();
+        if (String(news.version) !== root.dataset.live) take(await (await fetch("./")).text());
+        ({ said } = news);
+        root.dataset.live = news.version;
+      } catch (error) {
+        if (!(error instanceof TypeError)) throw error;  // what fetch says when nobody answers
+      }
+      byId("live").textContent = said;
+      await new Promise((resume) => setTimeout(resume, NEWS_MS));
+    }
+  }
+
+  prepare();
+  observe();
+  if (root.dataset.live) follow();
 })();

@@ -1,85 +1,114 @@
-"""Renders a run's report: one HTML file that holds everything it needs (plotly.js once) and asks nothing of the network."""
+"""Renders the report of one run or several: one HTML file that holds everything it needs and asks nothing of the network."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from .figures import LABELS, Panel, panels, title
-from .numbers import COMPONENT_MEASURES, MEASURES, numbers
+from .diagnosis import diagnose
+from .examples import examples
+from .figures import (
+    LABELS,
+    PALETTE,
+    SECTIONS,
+    Panel,
+    flat,
+    panels,
+    shown_measures,
+    starting_smoothness,
+    timeline,
+    title,
+)
+from .figures.timelines import caption
+from .numbers import COMPONENT_MEASURES, numbers, plain_data
 from .runs import Run
 
-PALETTE = {  # Okabe-Ito's colours, safe for colour-blind readers; grey and ink around them
-    "light": {
-        "series": ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6FB0"],
-        "all": "#1b1f24",
-        "last": "#0072B2",
-        "first": "#6b7480",
-        "bar": "#b6bec8",
-        "context": "#b6bec8",
-    },
-    "dark": {
-        "series": ["#56B4E9", "#F0803C", "#2BC79A", "#DE9BC1", "#F2B93B", "#F0E442", "#A79BE0"],
-        "all": "#e8eaed",
-        "last": "#56B4E9",
-        "first": "#9aa4b0",
-        "bar": "#4a5461",
-        "context": "#59636f",
-    },
-}
-SECTIONS = {
-    "dynamics": "Training dynamics",
-    "heldout": "Held-out score",
-    "tasks": "Task by task",
-    "components": "Components by task",
-    "groups": "Groups without a gradient",
-    "mixture": "Mixture of tasks",
-    "health": "Truncation, staleness, agreement, failures",
-    "timing": "Time",
-}
+
+def gather(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+    """`{"runs": [...]}`: of every run its numbers, findings and examples, as plain JSON data. Names are made unique."""
+    gathered: list[dict[str, Any]] = []
+    for run in runs:
+        shown = numbers(run)
+        same = sum(other["name"].split(" (")[0] == shown["name"] for other in gathered)
+        shown["name"] += f" ({same + 1})" if same else ""
+        shown["findings"] = [finding._asdict() for finding in diagnose(run)]
+        shown["examples"] = plain_data(examples(run, shown["tasks"]))
+        gathered.append(shown)
+    return {"runs": plain_data(gathered)}
 
 
-def write_page(run: Run, path: str | Path) -> dict[str, Any]:
-    """Writes the report of `run` to `path` (whole or not at all) and returns the numbers that it shows."""
-    shown = numbers(run)
-    path = Path(path)
-    tmp = path.with_name(path.name + ".tmp")
-    tmp.write_text(render(shown), encoding="utf-8")
-    os.replace(tmp, path)
+def write_page(runs: Sequence[Run], path: str | Path) -> dict[str, Any]:
+    """Writes the report of `runs` to `path` (whole or not at all) and returns the numbers that it shows."""
+    shown = gather(runs)
+    write_text(Path(path), render(shown))
     return shown
 
 
-def render(shown: dict[str, Any]) -> str:
-    """The page as text."""
-    import jinja2
+def write_text(path: Path, text: str) -> None:
+    """The file is whole or as it was before."""
+    tmp = path.with_name(path.name + ".tmp")
+    tmp.write_text(text, encoding="utf-8")
+    os.replace(tmp, path)
+
+
+def render(shown: dict[str, list[dict[str, Any]]], live: int = 0) -> str:
+    """The page as text. A live one (`watch`) takes plotly.js from its server and asks it for news; `live` is its version."""
     from plotly.offline import get_plotlyjs
 
-    charts = panels(shown)
-    folder = resources.files(__package__)
+    runs = shown["runs"]
+    charts = panels(runs)
+    told = _examples(runs)
+    specs = [chart.spec() for chart in charts + [each["panel"] for each in told if each["panel"]]]
+    tasks = list(dict.fromkeys(task for run in runs for task in run["tasks"]))
+    return _template().render(
+        runs=runs,
+        n=runs[0],
+        many=len(runs) > 1,
+        live=live,
+        tasks=tasks,
+        sections=[(key, name, [c for c in charts if c.section == key]) for key, (name, _) in SECTIONS.items()],
+        measures=[(m, LABELS[m]) for m in shown_measures(runs)],
+        components=[c for c in COMPONENT_MEASURES if any(c in e for run in runs for e in run["components"].values())],
+        labels=LABELS,
+        examples=told,
+        smoothing=starting_smoothness(runs),
+        phases=[_phases(run["timing"]) for run in runs],
+        palette={scheme: flat(scheme) for scheme in PALETTE},
+        data=_script_json({"tasks": tasks, "runs": [run["name"] for run in runs], "panels": specs}),
+        css=_file("page.css"),
+        js=_file("page.js"),
+        plotly="" if live else get_plotlyjs(),
+    )
+
+
+def _template() -> Any:
+    import jinja2
+
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"title_of": title, "score": _score, "share": _share, "change": _change, "spaced": _spaced}
-    return environment.from_string(folder.joinpath("page.html.j2").read_text(encoding="utf-8")).render(
-        n=shown,
-        sections=[(key, name, _of(charts, key)) for key, name in SECTIONS.items()],
-        measures=[(m, LABELS[m]) for m in MEASURES if any(m in series for series in shown["by_task"].values())],
-        components=[c for c in COMPONENT_MEASURES if any(c in ends for ends in shown["components"].values())],
-        labels=LABELS,
-        smoothing=min(0.6, len(shown["steps"]) // 20 * 0.3),
-        phases=_phases(shown["timing"]),
-        data=_script_json({"tasks": shown["tasks"], "palette": PALETTE, "panels": [c.spec() for c in charts]}),
-        css=folder.joinpath("page.css").read_text(encoding="utf-8"),
-        js=folder.joinpath("page.js").read_text(encoding="utf-8"),
-        plotly=get_plotlyjs(),
-    )
+    environment.filters |= {"sub_dimension": lambda name: title(name.split(".")[-1]), "said": caption}
+    return environment.from_string(_file("page.html.j2"))
 
 
-def _of(charts: list[Panel], section: str) -> list[Panel]:
-    return [chart for chart in charts if chart.section == section]
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _examples(runs: list[dict]) -> list[dict[str, Any]]:
+    """Every example with its id, the number of its run and, where it has shots, its timeline."""
+    told = []
+    for number, run in enumerate(runs):
+        for example in run["examples"]:
+            id = f"example-{number}-{example['kind']}-{example['task']}"
+            panel: Panel | None = timeline(example, "examples", id) if example["shots"] else None
+            told.append(example | {"id": id, "run": number, "panel": panel})
+    return told
 
 
 def _phases(timing: dict[str, list]) -> list[tuple[str, float, float]]:

@@ -108,7 +108,7 @@ def make_report(demo: Demo) -> None:
     from ...reports.page import write_page
     from ...reports.runs import load_run
 
-    write_page(load_run(demo.grpo), demo.out / "report.html")
+    write_page([load_run(demo.grpo)], demo.out / "report.html")
 
 
 def overrides(demo: Demo, model: Path, run_dir: Path) -> list[str]:

@@ -27,13 +27,38 @@ def test_a_group_is_dead_when_all_its_rewards_are_equal(tmp_path):
     """Groups a (.5 .5) dead, b (.5 .6) alive, c one rollout alone: not a group. Dead share 1 of 2."""
     rollouts = [("subject", g, s, {}) for g, s in [("a", 0.5), ("a", 0.5), ("b", 0.5), ("b", 0.6), ("c", 0.1)]]
     shown = record(tmp_path, {1: rollouts})
-    assert shown["groups"]["subject"] == {"groups": 2, "dead_share": 0.5}
+    assert (shown["groups"]["subject"]["groups"], shown["groups"]["subject"]["dead_share"]) == (2, 0.5)
     assert shown["overall"]["dead_groups"] == [0.5]
+
+
+def test_dead_groups_that_earned_everything_or_nothing_are_told_apart(tmp_path):
+    """a (1 1) solved, b (0 0) nought, c (.5 .5) neither, d (0 1) alive."""
+    scores = {"a": (1.0, 1.0), "b": (0.0, 0.0), "c": (0.5, 0.5), "d": (0.0, 1.0)}
+    shown = record(tmp_path, {1: [("subject", g, s, {}) for g, pair in scores.items() for s in pair]})
+    expected = {"groups": 4, "dead_share": 0.75, "solved_share": 0.25, "nought_share": 0.25}
+    assert shown["groups"]["subject"] == expected
+
+
+def test_the_spread_of_a_group_is_the_standard_deviation_of_its_rewards(tmp_path):
+    """a (.4 .4): 0; b (.4 .6): .2 / sqrt 2 = .141421; c (0 1): 1 / sqrt 2 = .707107. Mean .282843, median .141421."""
+    scores = {"a": (0.4, 0.4), "b": (0.4, 0.6), "c": (0.0, 1.0)}
+    shown = record(tmp_path, {1: [("subject", g, s, {}) for g, pair in scores.items() for s in pair]})
+    assert shown["by_task"]["subject"]["spread"] == [0.282843]
+    assert shown["spread"]["quantiles"]["p50"] == [0.141421]
+    assert shown["spread"]["quantiles"]["p75"] == [0.424264]  # half-way from .141421 to .707107
+    third = 0.333333
+    assert dict(zip(shown["spread"]["bins"], shown["spread"]["by_task"]["subject"], strict=True)) == {
+        "all equal": third,
+        "below 0.05": 0.0,
+        "0.05 to 0.15": third,
+        "0.15 to 0.3": 0.0,
+        "0.3 and more": third,
+    }
 
 
 def test_the_same_group_id_in_two_steps_is_two_groups(tmp_path):
     shown = record(tmp_path, {s: [("subject", "a", 0.1 * s, {}), ("subject", "a", 0.1 * s, {})] for s in (1, 2)})
-    assert shown["groups"]["subject"] == {"groups": 2, "dead_share": 1.0}
+    assert (shown["groups"]["subject"]["groups"], shown["groups"]["subject"]["dead_share"]) == (2, 1.0)
 
 
 def test_mixture_compares_the_weights_with_what_was_trained_on(tmp_path):
@@ -42,6 +67,44 @@ def test_mixture_compares_the_weights_with_what_was_trained_on(tmp_path):
     shown = record(tmp_path, {1: rollouts}, about={"mixture": {"subject": 3, "ocr_regular": 1}})
     assert shown["mixture"]["subject"] == {"requested": 0.75, "realised": 0.5, "rollouts": 2}
     assert shown["mixture"]["ocr_regular"]["requested"] == 0.25
+
+
+def with_metrics(directory, steps):
+    """The numbers of a run, once more, whose metrics are these: step -> data."""
+    lines = [json.dumps({"step": step, "data": data}) + "\n" for step, data in steps.items()]
+    (directory / "metrics.jsonl").write_text("".join(lines))
+    return numbers(load_run(directory))
+
+
+def test_the_mixture_of_every_step_is_what_the_trainer_says_it_was(tmp_path):
+    record(tmp_path, {1: [("subject", "a", 0.5, {}), ("ocr_regular", "b", 0.5, {})]})
+    names = {"requested": 0.75, "realised": 0.5, "debt": 2, "replaced": 1}
+    shown = with_metrics(tmp_path, {1: {f"mixture/subject/{name}": value for name, value in names.items()}})
+    assert (shown["by_task"]["subject"]["share"], shown["requested"]["subject"]) == ([0.5], [0.75])
+    assert (shown["by_task"]["subject"]["debt"], shown["replaced"]["subject"]) == ([2.0], [1.0])
+    assert shown["by_task"]["ocr_regular"]["share"] == [0.5]  # counted: the trainer did not say
+
+
+def test_kl_is_shown_where_it_was_measured(tmp_path):
+    record(tmp_path, {s: [("subject", "a", 0.5, {})] for s in (1, 2)})
+    shown = with_metrics(tmp_path, {2: {"sv6d/kl": 0.25, "task/subject/kl": 0.5, "actor/kl_loss": 0.1}})
+    assert shown["overall"]["kl"] == [None, 0.25]
+    assert shown["by_task"]["subject"]["kl"] == [None, 0.5]
+
+
+def test_the_times_of_scoring_and_of_judging_are_quantiles_of_a_step(tmp_path):
+    """1, 2, 3, 4, 5 s: median 3, 95th percentile 4.8. One rollout asked the judge."""
+    extras = [{"reward_seconds": float(s)} for s in (1, 2, 3, 4, 5)]
+    extras[0]["judge_seconds"] = 0.5
+    shown = record(tmp_path, {1: [("visual_reasoning", "a", 0.5, extra) for extra in extras]})["overall"]
+    assert [shown[f"reward_seconds_{end}"] for end in ("p50", "p95", "max")] == [[3.0], [4.8], [5.0]]
+    assert shown["judge_seconds_max"] == [0.5]
+
+
+def test_a_run_without_rollouts_has_its_tasks_from_the_metrics_by_task(tmp_path):
+    shown = with_metrics(tmp_path, {1: {"task/subject/score": 0.5, "task/subject/iou": 0.25, "critic/score/mean": 0.5}})
+    assert shown["tasks"] == ["subject"]
+    assert shown["by_task"]["subject"] == {"reward": [0.5], "iou": [0.25]}
 
 
 def test_a_mixture_that_nobody_recorded_is_none_not_zero(tmp_path):

@@ -19,7 +19,7 @@ def test_a_whole_run_gives_a_page_and_its_numbers(tmp_path):
     run = build(tmp_path / "run", steps=6)
     result = report(run, "-o", tmp_path / "report.html", "--json", tmp_path / "report.json")
     assert result.exit_code == 0, result.output
-    numbers = json.loads((tmp_path / "report.json").read_text())
+    numbers = json.loads((tmp_path / "report.json").read_text())["runs"][0]
     assert numbers["summary"]["steps"] == 6
     ends = numbers["summary"]
     assert f"{ends['reward_first']:.3f} -> {ends['reward_last']:.3f}" in result.output
