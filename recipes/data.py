@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-ELSEWHERE = {"synthesize": "sv6d.sft.synthesis.cli"}
+ELSEWHERE = {"convert": "sv6d.data_mixers.convert_cli", "synthesize": "sv6d.sft.synthesis.cli"}
 """Sub-commands that are written where their work is done; imported when they are called."""
 
 
