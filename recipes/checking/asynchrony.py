@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from .batch import divisors, is_separate, near
-from .finding import Finding, error, note, warning
+from .finding import Finding, counted, error, note, warning
+from .memory import lora_rank
 from .subject import Subject
 
 MODES = ("sync", "colocate_async", "separate_async")
 FAR = 8
-"""A rollout:trainer ratio beyond 1:8 or 8:1 leaves one side idle in any workload that we know of."""
+"""Beyond 1:8 or 8:1 of GPUs that write to GPUs that train we warn: a rule of thumb around the 1:3 that `benchmarks/scale.py` finds
+for Table 3, which is the tool for the ratio itself."""
 ENGINES_WITH_CUPY = ("nccl", "nixl", "delta")
 
 
@@ -92,6 +94,11 @@ def separate(subject: Subject) -> Iterator[Finding]:
             f"rollout.checkpoint_engine.backend={backend} needs cupy, which is not installed here: pip install cupy-cuda13x (the one "
             f"of your CUDA) on every node"
         )
+    if lora_rank(config) and not (config.actor_rollout_ref.model.get("lora") or {}).get("merge"):
+        yield error(
+            "with LoRA, checkpoint engines send the base weights without adapters, so that rollouts would never change; set "
+            "actor_rollout_ref.model.lora.merge=true"
+        )
 
 
 def replicas(subject: Subject) -> Iterator[Finding]:
@@ -114,7 +121,8 @@ def replicas(subject: Subject) -> Iterator[Finding]:
     count, group = writers // size, rollout.n
     at_once = count * rollout.max_num_seqs
     sequences = config.data.train_batch_size * group
-    text = f"{count} replicas of {size} GPU{'s' * (size > 1)} write up to {at_once:,} of the {sequences:,} sequences of a batch at a time"
+    written = f"up to {at_once:,} of the {sequences:,} sequences of a batch at a time"
+    text = f"{counted(count, 'replica')} of {counted(size, 'GPU')} write {written}"
     if not apart:
         yield note(text)
         return
@@ -123,7 +131,8 @@ def replicas(subject: Subject) -> Iterator[Finding]:
     if not 1 / FAR <= ratio <= FAR:
         idle = "the trainers wait for rollouts" if ratio < 1 else "the rollouts wait for the trainers"
         yield warning(
-            f"{text}. So uneven, {idle}: move nodes between trainer.nnodes and actor_rollout_ref.rollout.nnodes"
+            f"{text}. So uneven, {idle}: move nodes between trainer.nnodes and actor_rollout_ref.rollout.nnodes; "
+            f"`python benchmarks/scale.py` estimates which share leaves least idle"
         )
     else:
         yield note(text)
@@ -158,8 +167,8 @@ def staleness(subject: Subject) -> Iterator[Finding]:
         )
     else:
         yield note(
-            f"rollouts run {ahead:g} batches ({prompts} prompts) ahead, so groups train at most about {age - 1} steps after they were "
-            f"sent out; stale from {threshold} on ({strategy})"
+            f"rollouts run {counted(prompts, 'prompt')} ahead ({ahead:g} of a batch), so that groups train {counted(age - 1, 'step')} "
+            f"after they were sent out; one that is {counted(threshold or 0, 'step')} late is stale ({strategy})"
         )
     if "mixture" not in config.data or not config.data.mixture.get("length"):
         return

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from .finding import Finding, error, note, warning
+from .finding import Finding, counted, error, note, warning
 from .subject import Subject
 
 
@@ -115,7 +115,7 @@ def step(subject: Subject) -> Iterator[Finding]:
         )
     else:
         yield note(
-            f"{batch.prompts} prompts x {batch.group} = {batch.sequences:,} sequences over {batch.ranks} ranks: "
+            f"{batch.prompts} prompts x {batch.group} = {batch.sequences:,} sequences over {counted(batch.ranks, 'rank')}: "
             f"{batch.sequences // batch.ranks} each, one gradient step"
         )
     if batch.fits and not config.actor_rollout_ref.actor.use_dynamic_bsz and batch.sequences % batch.gpus:

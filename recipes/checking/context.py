@@ -5,7 +5,8 @@ itself count. A pair of frames (temporal patch 2) of h x w pixels is h/32 x w/32
 the pair's time before it, `<123.4 seconds>` between two marks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
@@ -18,7 +19,7 @@ FRAMES_A_PATCH = 2
 TIME_TOKENS = 10
 """`<`, three digits, `.`, a digit, ` seconds`, `>` and the two vision marks around the pair."""
 CHARACTERS_A_TOKEN = 3
-"""Of instructions, at least: for an upper bound."""
+"""Of instructions, at least, where the model's tokenizer is not at hand."""
 # qwen-vl-utils 0.0.14, where an option is not given (FPS, FPS_MIN_FRAMES, FPS_MAX_FRAMES, VIDEO_*_TOKEN_NUM, MODEL_SEQ_LEN)
 DEFAULTS = {
     "fps": 2.0,
@@ -121,13 +122,14 @@ def vision(subject: Subject) -> Iterator[Finding]:
         edge = token_edge(config, subject.model_config)
     except NotKnown:
         edge = 2 * config.data.image_patch_size
+    words = _counter(subject)
     found, longest, sparse, over = 0, (0, ""), [], 0
     for row in subject.rows.rows:
         seconds = (row.get("extra_info") or {}).get("duration")
         clips = [(options, clip(options, seconds, edge)) for options in subject.clips(row)]
         found += len(clips)
         sparse += [seconds for options, made in clips if seconds and _thinned(options, made, seconds)]
-        question = sum(len(message["content"]) for message in row["prompt"]) // CHARACTERS_A_TOKEN
+        question = sum(words(message["content"]) for message in row["prompt"])
         tokens = sum(made.tokens for _, made in clips) + question if clips else 0
         over += tokens > config.data.max_prompt_length
         if tokens > longest[0]:
@@ -148,6 +150,15 @@ def vision(subject: Subject) -> Iterator[Finding]:
             f"{len(sparse)} of {found} videos, up to {max(sparse):.0f} s long, are too long for their frame cap: they are sampled "
             f"more sparsely than their fps says, and their times stay true"
         )
+
+
+def _counter(subject: Subject) -> Callable[[str], int]:
+    """Tokens of a text, by the model's own tokenizer where it is at hand, else at most."""
+    try:
+        tokenizer = subject.tokenizer
+    except NotKnown:
+        return lambda text: -(-len(text) // CHARACTERS_A_TOKEN)
+    return cache(lambda text: len(tokenizer(text)["input_ids"]))
 
 
 def _thinned(options: Mapping[str, Any], made: Clip, seconds: float) -> bool:

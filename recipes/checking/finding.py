@@ -24,6 +24,11 @@ class NotKnown(Exception):
     """What a check needs cannot be had (no model folder, no rows); another check says why it is missing."""
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 rank", "1,000 ranks"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def error(text: str) -> Finding:
     return Finding("error", "", text)
 

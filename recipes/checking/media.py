@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from ...data_mixers.rows import media_paths, write_rows
 from ...rewards import limits
 from .finding import Finding, error, note, warning
-from .model_files import load_processor, load_tokenizer
 from .subject import Subject
 
 SECONDS = 120.0
@@ -64,10 +63,12 @@ def why_not(path: str, seconds: float) -> str | None:
 
 def prompts(subject: Subject) -> Iterator[Finding]:
     """The prompts of sampled rows, by the model's own processor: their tokens, and the times that they tell."""
+    from verl.utils import hf_processor, hf_tokenizer
+
     from ...data_mixers.prompt_length import prompt_builder, prompt_tokens
     from ...data_mixers.video_times import ROUNDING, told_times
 
-    words, render = load_tokenizer(subject), load_processor(subject)
+    words, render = hf_tokenizer(str(subject.model_folder)), hf_processor(str(subject.model_folder))
     builder, patch = prompt_builder(words, render, subject.config.data), subject.config.data.image_patch_size
     lengths, refused, untrue, worst, videos = [], [], [], 0.0, 0
     for number, (row, messages) in enumerate(_messages(subject, words, render)):

@@ -7,12 +7,11 @@ one that is trained, or sees other pixels than were paid for.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
 from .context import FRAMES_A_PATCH, clip
-from .finding import Finding, NotKnown, error, note, warning
+from .finding import Finding, error, note, warning
 from .subject import Subject
 
 PADS = {
@@ -32,7 +31,7 @@ def tokenizer(subject: Subject) -> Iterator[Finding]:
             f"model that it was trained from"
         )
         return
-    words, config = load_tokenizer(subject), subject.model_config
+    words, config = subject.tokenizer, subject.model_config
     text = config.get("text_config", config)
     rows, known = text["vocab_size"], len(words)
     if known > rows:
@@ -71,7 +70,7 @@ def _ends(folder: Path, words) -> Iterator[Finding]:
 
 def chat_template(subject: Subject) -> Iterator[Finding]:
     """The template renders a prompt with a video, and opens the answer."""
-    render = load_processor(subject)
+    render = subject.processor
     if not getattr(render, "chat_template", None):
         yield error(
             "the model has no chat template (chat_template.jinja): prompts cannot be written. Take its instruct version"
@@ -116,7 +115,7 @@ def patches(subject: Subject) -> Iterator[Finding]:
         "merge_size": vision.get("spatial_merge_size"),
         "temporal_patch_size": vision.get("temporal_patch_size"),
     }
-    render = load_processor(subject)
+    render = subject.processor
     for name in ("image_processor", "video_processor"):
         part = getattr(render, name, None)
         for key, size in wanted.items():
@@ -155,32 +154,3 @@ def _video_budget(subject: Subject, processor) -> Iterator[Finding]:
             f"lose {1 - given / asked:.0%} of their pixels in silence. Set data.mm_processor_kwargs.do_resize=false, as frames have "
             f"their size already, or sv6d.video_tokens={given}"
         )
-
-
-def load_tokenizer(subject: Subject):
-    """The model's tokenizer. Raises NotKnown where it cannot be had."""
-    return _load(subject, "AutoTokenizer")
-
-
-def load_processor(subject: Subject):
-    """The model's processor. Raises NotKnown where it cannot be had."""
-    return _load(subject, "AutoProcessor")
-
-
-def _load(subject: Subject, name: str) -> Any:
-    """A tokenizer or processor of the model's folder, loaded once."""
-    folder = subject.model_folder
-    held = subject.__dict__.setdefault("_loaded", {})
-    if name not in held:
-        try:
-            import transformers
-        except ImportError as missing:
-            raise NotKnown("transformers is not installed here: pip install 'sv6d[cpu]' or 'sv6d[gpu]'") from missing
-        try:
-            held[name] = getattr(transformers, name).from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as failed:
-            first = str(failed).splitlines()[0]
-            raise NotKnown(
-                f"the model's {name.removeprefix('Auto').lower()} does not load from {folder}: {first}"
-            ) from failed
-    return held[name]

@@ -58,6 +58,27 @@ class Subject:
         return folder
 
     @cached_property
+    def tokenizer(self) -> Any:
+        """The model's. Raises NotKnown where it cannot be had."""
+        return self._load("AutoTokenizer")
+
+    @cached_property
+    def processor(self) -> Any:
+        """The model's. Raises NotKnown where it cannot be had."""
+        return self._load("AutoProcessor")
+
+    def _load(self, name: str) -> Any:
+        try:
+            import transformers
+        except ImportError as missing:
+            raise NotKnown("transformers is not installed here: pip install 'sv6d[cpu]' or 'sv6d[gpu]'") from missing
+        try:
+            return getattr(transformers, name).from_pretrained(self.model_folder, local_files_only=True)
+        except (OSError, ValueError) as failed:
+            what, first = name.removeprefix("Auto").lower(), str(failed).splitlines()[0]
+            raise NotKnown(f"the model's {what} does not load from {self.model_folder}: {first}") from failed
+
+    @cached_property
     def files(self) -> list[str]:
         """The row files of the run. Raises NotKnown where there are none."""
         try:

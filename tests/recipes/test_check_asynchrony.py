@@ -82,7 +82,11 @@ def test_a_ratio_that_leaves_one_side_idle_is_a_warning():
 
 def test_groups_that_are_stale_when_their_turn_comes_are_an_error():
     # Two batches ahead: sent out in step 1, trained in step 3, which is 3 - 1 + 1 = 3 in verl's counting, above 2.
-    of = subject("leum_8b_async", "trainer.v1.sampler.max_off_policy_threshold=2")
+    of = subject(
+        "leum_8b_async",
+        "trainer.v1.sampler.max_off_policy_threshold=2",
+        "trainer.v1.separate_async.num_warmup_batches=2",
+    )
     level, text = findings(staleness, of)[0]
     assert level == "error"
     assert "num_warmup_batches=2 and max_off_policy_threshold=2: groups are 3 steps old" in text
@@ -104,3 +108,12 @@ def test_a_mixture_that_ends_before_the_rollouts_that_run_ahead_is_an_error():
 
 def test_the_synchronous_trainer_has_no_staleness():
     assert findings(staleness, subject("leum_8b_sync")) == []
+
+
+def test_adapters_that_would_never_reach_the_rollouts():
+    lora = "actor_rollout_ref.model.lora_rank=8"
+    errors = [text for level, text in findings(separate, subject("leum_8b_async", lora)) if level == "error"]
+    assert len(errors) == 1 and "set actor_rollout_ref.model.lora.merge=true" in errors[0]
+    merged = subject("leum_8b_async", lora, "actor_rollout_ref.model.lora.merge=true")
+    assert [text for level, text in findings(separate, merged) if level == "error"] == []
+    assert [text for level, text in findings(separate, subject("leum_8b_1node", lora)) if level == "error"] == []

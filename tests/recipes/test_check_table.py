@@ -49,7 +49,7 @@ def launched(tmp_path):
 
 def test_a_launch_is_told_what_the_quick_checks_say(launched):
     told = [line(finding) for finding in quick(launched())]
-    assert "note: batch: 39 prompts x 8 = 312 sequences over 1 ranks: 312 each, one gradient step" in told
+    assert "note: batch: 39 prompts x 8 = 312 sequences over 1 rank: 312 each, one gradient step" in told
     assert any(text.startswith("warning: quotas: the rows are of 1 tasks and sv6d.tasks=13") for text in told)
 
 
