@@ -70,8 +70,8 @@ def _one(source: Source, dataset: str, name: str, transitions: list[Any]) -> Ite
     for (start, label), end in zip(edges, [*(at for at, _ in edges[1:]), seconds], strict=True):
         if start >= end:
             raise Unusable(f"two transitions at {start:.2f} s leave no shot between them")
-        labels = {"labels": {"editing": {"transition_type": label}}} if label else {}
-        segments.append({"start": round(start, 3), "end": round(end, 3)} | labels)
+        labels = {"editing": {"transition_type": label}} if label else {}
+        segments.append({"start": round(start, 3), "end": round(end, 3), "labels": labels})
     yield Example(
         "cut_point_detection",
         [str(path)],

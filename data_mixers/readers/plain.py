@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..rows import Example
-from .found import Found, Source, Unusable, guarded, json_lines, table_rows
+from .found import Found, Source, Unusable, encode_segments, guarded, json_lines, table_rows
 
 FIELDS = {field.name: field for field in dataclasses.fields(Example)}
 
@@ -38,7 +38,7 @@ def _example(source: Source, row: Any) -> Iterator[Example]:
     truth = told["ground_truth"]
     told |= {
         "media": [str(source.media / path.strip()) for path in media],
-        "ground_truth": truth if isinstance(truth, str) else json.dumps(truth),
+        "ground_truth": truth if isinstance(truth, str) else encode_segments(truth),
         "split": told.get("split", source.split),
     }
     if "duration" in told:
