@@ -167,10 +167,21 @@ def training(subject: Subject) -> Iterator[Finding]:
         f"{memory.activations / GB:.1f} decoder and {memory.vision / GB:.1f} vision activations at {tokens:,} tokens, "
         f"{memory.logits / GB:.1f} logits, {RESERVE / GB:.0f} in reserve"
     )
+    if host := offloaded(config, subject.model):
+        text += f"; {host / GB:.0f} GB of each node's own memory hold what is offloaded meanwhile"
     if memory.total > TIGHT * gpu.bytes:
         yield (error if memory.total > gpu.bytes else warning)(f"{text}. {_less(config, memory)}")
     else:
         yield note(text)
+
+
+def offloaded(config: DictConfig, model: ModelSize) -> float:
+    """Bytes of a node's memory that take up parameters and optimizer while vLLM has the GPUs."""
+    fsdp = config.actor_rollout_ref.actor.fsdp_config
+    size = BYTES[str(fsdp.get("model_dtype") or "fp32")]
+    parameters = model.parameters if fsdp.param_offload or fsdp.offload_policy else 0
+    optimizer = 2 * trained_parameters(config, model) if fsdp.optimizer_offload or fsdp.offload_policy else 0
+    return (parameters + optimizer) * size / config.trainer.nnodes
 
 
 def rollouts(subject: Subject) -> Iterator[Finding]:

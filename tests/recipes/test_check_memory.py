@@ -4,7 +4,15 @@ import pytest
 from preflight import findings, only, recipe_with, subject, write_json
 from sv6d.recipes.checking import disk
 from sv6d.recipes.checking.finding import NotKnown
-from sv6d.recipes.checking.memory import GB, rollout_memory, rollouts, tokens_at_once, training, training_memory
+from sv6d.recipes.checking.memory import (
+    GB,
+    offloaded,
+    rollout_memory,
+    rollouts,
+    tokens_at_once,
+    training,
+    training_memory,
+)
 from sv6d.recipes.checking.model_size import ModelSize, find_config
 
 P8 = 8_767_123_696  # parameters of Qwen3-VL-8B
@@ -56,6 +64,9 @@ def test_offloading_does_not_lower_the_peak_of_an_update():
     model, key = size_of("Qwen3-VL-8B"), "actor_rollout_ref.actor.fsdp_config"
     without = recipe_with("leum_8b_1node", f"{key}.param_offload=false", f"{key}.optimizer_offload=false")
     assert training_memory(without, model) == training_memory(recipe_with("leum_8b_1node"), model)
+    # What is offloaded waits in the node's memory: 4 bytes of parameters and 8 of the optimizer.
+    assert offloaded(recipe_with("leum_8b_1node"), model) == 12 * P8 and offloaded(without, model) == 0
+    assert "105 GB of each node's own memory" in only(training, subject("leum_8b_1node"))[1]
 
 
 def test_lora_trains_its_adapters_alone():
