@@ -30,6 +30,7 @@ MENDS = (
     Mend("equal_length_positions", "batches of equally long samples", "verl", "verl.utils.tensordict_utils"),
     Mend("trl_value_head", "engines beside TRL 1.x", "verl", "verl.models.transformers.monkey_patch"),
     Mend("separate_logger", "a log line of separate_async", "verl", "verl.trainer.ppo.v1.trainer_separate_async"),
+    Mend("weight_socket", "two runs on one machine", "verl", "verl.workers.rollout.utils"),
     Mend("gdpo_components", "GDPO in V1 trainers", "verl", "verl.trainer.ppo.v1.trainer_base"),
     Mend("gloo_process_group", "process groups on a CPU", "verl", "verl.utils.distributed"),
     Mend("unpinned_offload", "reference policy on a CPU", "verl", "verl.workers.engine.fsdp.transformer_impl"),
