@@ -8,6 +8,9 @@ import click
 import yaml
 from omegaconf import DictConfig
 
+from ..checking import CHECKS, line, refuse
+from ..checking.subject import Subject
+from ..checking.table import run
 from ..compose import RecipeError, compose, find_recipe
 from . import kubernetes, ray_job, slurm
 from .pools import describe, pools
@@ -69,7 +72,7 @@ def slurm_command(recipe, overrides, dry_run, out, time, partition, account, ext
     Ten minutes before the time limit Slurm warns the run, which saves, ends, and is queued again, until it is complete.
     The file is short and yours to edit.
     """
-    config = compose("grpo", recipe, list(overrides))
+    config = composed(recipe, overrides)
     chosen = {"partition": partition, "account": account}
     settings = slurm.Settings(
         time=time,
@@ -95,7 +98,7 @@ def ray_command(recipe, overrides, dry_run, address, follow):
       sv6d launch ray leum_8b_async sv6d.data=/mnt/D sv6d.model=/mnt/M sv6d.run_dir=/mnt/R --address http://HEAD:8265
       ray job stop ID --address http://HEAD:8265      # the run saves and ends; the same command again continues it
     """
-    config = compose("grpo", recipe, list(overrides))
+    config = composed(recipe, overrides)
     _need_absolute(config, "the job does not start in this folder")
     job = ray_job.submit(address, grpo_command(recipe, overrides, dry_run))
     click.echo(f"submitted as {job}: {describe(pools(config))}", err=True)
@@ -130,7 +133,7 @@ def kubernetes_command(recipe, overrides, dry_run, out, volume, **chosen):
 
     A pod that is taken away gives the run ten minutes to save; the next attempt goes on from there.
     """
-    config = compose("grpo", recipe, list(overrides))
+    config = composed(recipe, overrides)
     _need_absolute(config, "pods have folders of their own")
     claim, colon, mount = volume.partition(":")
     if not (claim and colon and mount.startswith("/")):
@@ -142,6 +145,22 @@ def kubernetes_command(recipe, overrides, dry_run, out, volume, **chosen):
         config,
         "kubectl apply -f {}",
     )
+
+
+def composed(recipe: str, overrides: tuple[str, ...]) -> DictConfig:
+    """The recipe, checked in all that holds wherever it runs: data and model may be seen from the cluster alone.
+
+    Raises:
+        RecipeError: it would wait in a queue only to fail.
+    """
+    config = compose("grpo", recipe, list(overrides))
+    subject = Subject(config)
+    found = [finding for one in CHECKS if one.quick and one.name != "inputs" for finding in run(one, subject)]
+    refuse(found)
+    for finding in found:
+        if finding.level == "warning":
+            click.echo(line(finding), err=True)
+    return config
 
 
 def grpo_command(recipe: str, overrides: tuple[str, ...], dry_run: bool) -> list[str]:

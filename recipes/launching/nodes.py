@@ -7,7 +7,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ..compose import RecipeError
 from . import witness
-from .pools import describe, nodes_needed, pools, unplaced
+from .pools import Pool, describe, nodes_needed, pools, unplaced
 
 ANSWER_SECONDS = 180
 JOIN_SECONDS = 600
@@ -118,15 +118,18 @@ def _no_cluster(config: DictConfig, error: Exception) -> str:
     return (
         f"the recipe needs {describe(pools(config))}, and no Ray cluster answers at {address!r}: {error}\n"
         "Start one with `ray start --head` here and `ray start --address=<this machine>:6379` on the other nodes, or have one "
-        "started: `sv6d launch --help`."
+        "started: `sv6d launch --help`. Where this machine alone has all the GPUs: ray_kwargs.ray_init.address=local."
     )
 
 
-def inspect_nodes(config: DictConfig, wait: float = JOIN_SECONDS) -> list[NodeReport]:
+def inspect_nodes(
+    config: DictConfig, wait: float = JOIN_SECONDS, tell: Callable[[str], None] = lambda text: None
+) -> list[NodeReport]:
     """Ask one process on each node of the cluster that the run will use; the node of this process comes first.
 
     Args:
-        wait: seconds for nodes that have still to join, where the recipe needs more GPUs than are there.
+        wait: seconds for nodes that have still to join a cluster, where the recipe needs more GPUs than are there.
+        tell: told what is waited for.
 
     Raises:
         RecipeError: no cluster is there.
@@ -134,21 +137,24 @@ def inspect_nodes(config: DictConfig, wait: float = JOIN_SECONDS) -> list[NodeRe
     with connected(config), _token(config) as token:
         import ray
 
-        nodes = _await_nodes(config, wait)
+        nodes = _await_nodes(pools(config), wait if cluster_address(config) else 0, tell)
+        tell(f"asking {len(nodes)} nodes of Ray what they see")
         here = ray.get_runtime_context().get_node_id()
         nodes.sort(key=lambda node: node["NodeID"] != here)
         return _ask(config, nodes, token)
 
 
-def _await_nodes(config: DictConfig, seconds: float) -> list[dict]:
+def _await_nodes(wanted: list[Pool], seconds: float, tell: Callable[[str], None]) -> list[dict]:
     """The nodes that are up once the recipe's GPUs are there, or the time is over."""
     import ray
 
-    end, wanted = time.monotonic() + seconds, pools(config)
+    end = time.monotonic() + seconds
     while True:
         alive = [node for node in ray.nodes() if node["Alive"]]
-        if not unplaced(wanted, [_resources(node) for node in alive]) or time.monotonic() >= end:
+        missing = unplaced(wanted, [_resources(node) for node in alive])
+        if not missing or time.monotonic() >= end:
             return alive
+        tell(f"{len(alive)} nodes of Ray are up; waiting for {describe(missing)}")
         time.sleep(1)
 
 
@@ -287,8 +293,8 @@ def require(config: DictConfig, console: Console) -> list[NodeReport]:
     Raises:
         RecipeError: a node would fail the run, or there is no room on them; the message says what to change.
     """
-    with console.status("asking every node of the Ray cluster"):
-        reports = inspect_nodes(config)
+    with console.status("connecting to Ray") as status:
+        reports = inspect_nodes(config, tell=status.update)
     show(reports, console)
     if found := [*shortage(config, reports), *disagreements(reports)]:
         raise RecipeError("the cluster is not fit for the run:\n" + "\n".join(f"- {sentence}" for sentence in found))

@@ -34,7 +34,7 @@ done
 # What was cut short goes on in a next attempt, from its checkpoint. A job that is cancelled is no longer RUNNING and stays so; one that
 # Slurm itself preempts is requeued by Slurm.
 state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T || true)
-if [ -n "$warned" ] && [ "$state" = RUNNING ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$attempts" ]; then
+if [ -n "$warned" ] && [ "$status" -ne 0 ] && [ "$state" = RUNNING ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$attempts" ]; then
   echo "the time is over; the run goes on in attempt $((${SLURM_RESTART_COUNT:-0} + 2)) of this job"
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -128,6 +128,12 @@ def test_a_typo_is_found_before_anything_is_queued():
     assert "trainer.nnode is no key of recipe leum_8b_async (did you mean trainer.nnodes" in result.output
 
 
+def test_what_could_only_fail_after_the_queue_is_refused_before_it():
+    result = launch("slurm", "leum_8b_1node", *PLACES, "trainer.nnodes=4")  # 32 ranks
+    assert result.exit_code == 1
+    assert "3,120 sequences, which do not divide over 32 data-parallel ranks" in result.output
+
+
 def test_a_dashboard_that_is_not_there_is_one_sentence():
     result = launch("ray", "cpu_demo", *PLACES, "--address", "http://127.0.0.1:1")
     assert result.exit_code == 1

@@ -1,7 +1,17 @@
 """Is every node of the cluster fit for the run: the sentences, and the questions asked on a real Ray of several local nodes."""
 
+import os
+import sys
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
+from omegaconf import OmegaConf
+from sv6d.recipes.cli import main
 from sv6d.recipes.compose import RecipeError, compose
+from sv6d.recipes.launching import ray_job
 from sv6d.recipes.launching.nodes import (
     NodeReport,
     cluster_address,
@@ -14,15 +24,25 @@ from sv6d.recipes.launching.nodes import (
 from sv6d.recipes.launching.pools import pools
 from sv6d.recipes.launching.witness import fingerprint
 
+COMMANDS = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 VERSIONS = {"python": "3.11.2", "verl": "0.9.1"}
 
 
+@pytest.fixture(scope="module")
+def composed():
+    """A fresh copy of a recipe, composed once."""
+    once = cache(lambda name: compose("grpo", name, ["sv6d.data=D", "sv6d.model=Qwen/Qwen3-VL-8B", "sv6d.run_dir=R"]))
+    return lambda name: deepcopy(once(name))
+
+
 @pytest.fixture
-def recipe(tmp_path):
+def config(composed, tmp_path):
+    """leum_8b_async with rows of its own."""
     (tmp_path / "data" / "rl").mkdir(parents=True)
     (tmp_path / "data" / "rl" / "subject.parquet").write_bytes(b"rows")
-    places = [f"sv6d.data={tmp_path / 'data'}", "sv6d.model=Qwen/Qwen3-VL-8B", f"sv6d.run_dir={tmp_path / 'run'}"]
-    return lambda name="leum_8b_async", *overrides: compose("grpo", name, [*places, *overrides])
+    config = composed("leum_8b_async")
+    config.sv6d.data, config.sv6d.run_dir = str(tmp_path / "data"), str(tmp_path / "run")
+    return config
 
 
 def node(name="a", gpus=8.0, cpus=64.0, **seen):
@@ -54,13 +74,13 @@ def test_each_fault_of_a_node_is_one_sentence_that_says_what_to_change(seen, sen
     assert found.startswith(sentence)
 
 
-def test_gpus_that_are_not_there_are_missed_by_purpose_and_setting(recipe):
-    [sentence] = shortage(recipe(), [node("a"), node("b"), node("c")])
+def test_gpus_that_are_not_there_are_missed_by_purpose_and_setting(config):
+    [sentence] = shortage(config, [node("a"), node("b"), node("c")])
     assert sentence.startswith(
         "there is no room for 1 x 8 GPUs for rollouts (actor_rollout_ref.rollout.nnodes x .n_gpus_per_node), each GPU with 2 of "
         "Ray's CPUs: the cluster has 8 GPUs and 64 CPUs on a, 8 GPUs and 64 CPUs on b, 8 GPUs and 64 CPUs on c."
     )
-    assert shortage(recipe(), [node(name) for name in "abcd"]) == []
+    assert shortage(config, [node(name) for name in "abcd"]) == []
 
 
 def test_a_fingerprint_is_of_names_and_sizes(tmp_path):
@@ -73,28 +93,38 @@ def test_a_fingerprint_is_of_names_and_sizes(tmp_path):
     assert fingerprint(str(tmp_path / "none")) is None
 
 
-def test_which_ray_a_run_joins(recipe, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "said", "environment", "joined"),
+    [
+        ("cpu_demo", None, None, None),  # a Ray of its own
+        ("leum_8b_async", None, None, "auto"),  # the one that was started on this machine
+        ("cpu_demo", "10.0.0.1:6379", None, "10.0.0.1:6379"),
+        ("cpu_demo", None, "10.0.0.2:6379", "10.0.0.2:6379"),
+        ("cpu_demo", "local", "10.0.0.2:6379", None),
+    ],
+)
+def test_which_ray_a_run_joins(name, said, environment, joined, composed, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert cluster_address(recipe("cpu_demo")) is None  # a Ray of its own
-    assert cluster_address(recipe("leum_8b_async")) == "auto"  # the one that was started on this machine
-    assert cluster_address(recipe("cpu_demo", "ray_kwargs.ray_init.address=10.0.0.1:6379")) == "10.0.0.1:6379"
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
-    assert cluster_address(recipe("cpu_demo")) == "10.0.0.2:6379"
-    assert cluster_address(recipe("cpu_demo", "ray_kwargs.ray_init.address=local")) is None
+    if environment:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    config = composed(name)
+    config.ray_kwargs.ray_init.address = said
+    assert cluster_address(config) == joined
 
 
-def test_a_run_of_its_own_never_joins_a_cluster_by_chance_and_one_that_joins_brings_no_resources(recipe, monkeypatch):
+def test_a_run_of_its_own_never_joins_a_cluster_by_chance_and_one_that_joins_brings_no_resources(composed, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    alone, joining = recipe("cpu_demo"), recipe("cpu_demo", "ray_kwargs.ray_init.address=10.0.0.1:6379")
+    alone, joining = composed("cpu_demo"), composed("cpu_demo")
+    joining.ray_kwargs.ray_init.address = "10.0.0.1:6379"
     for config in (alone, joining):
         settle_address(config)
     assert (alone.ray_kwargs.ray_init.address, alone.ray_kwargs.ray_init.num_gpus) == ("local", 1)
     assert (joining.ray_kwargs.ray_init.address, joining.ray_kwargs.ray_init.num_gpus) == ("10.0.0.1:6379", None)
 
 
-def test_without_a_cluster_the_run_says_what_it_needs_and_how_to_start_one(recipe, monkeypatch):
+def test_without_a_cluster_the_run_says_what_it_needs_and_how_to_start_one(config, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(RecipeError) as error, connected(recipe()):
+    with pytest.raises(RecipeError) as error, connected(config):
         pass
     assert error.value.message.startswith(
         "the recipe needs 3 x 8 GPUs for training (trainer.nnodes x trainer.n_gpus_per_node)"
@@ -112,8 +142,10 @@ def cluster(tmp_path_factory):
     (other / "verl-9.9.9.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: verl\nVersion: 9.9.9\n")
     ray = Cluster()
     try:
-        for variables in ({}, {}, {"PYTHONPATH": str(other)}, {"VERL_USE_EXTERNAL_PLUGINS": "none"}):
-            ray.add_node(wait=False, num_cpus=40, num_gpus=8, env_vars=variables)
+        head = {"include_dashboard": True, "dashboard_port": 0, "env_vars": {"PATH": COMMANDS}}
+        faulty = [{"PYTHONPATH": str(other)}, {"VERL_USE_EXTERNAL_PLUGINS": "none"}]
+        for options in (head, {}, *({"env_vars": variables} for variables in faulty)):
+            ray.add_node(wait=False, num_cpus=40, num_gpus=8, **options)
         ray.wait_for_nodes()
         yield ray
     finally:
@@ -121,8 +153,9 @@ def cluster(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_node_is_known_for_what_it_is(cluster, recipe, tmp_path):
-    config = recipe("leum_8b_async", f"ray_kwargs.ray_init.address={cluster.address}", "+sv6d.env.OF_THE_RECIPE=seen")
+def test_a_node_is_known_for_what_it_is(cluster, config, tmp_path):
+    config.ray_kwargs.ray_init.address = cluster.address
+    OmegaConf.update(config, "sv6d.env.OF_THE_RECIPE", "seen", force_add=True)
     reports = inspect_nodes(config)
     assert [(node.gpus, node.error, node.shared, node.environment) for node in reports] == [(8, None, True, {})] * 4
     assert {node.paths["sv6d.data"] for node in reports} == {fingerprint(str(tmp_path / "data"))}
@@ -131,16 +164,17 @@ def test_a_node_is_known_for_what_it_is(cluster, recipe, tmp_path):
     assert "`import verl` does not load the plug-in sv6d" in plug_in
     assert versions.startswith("verl differs: 0.9.1 on ") and "9.9.9 on " in versions
     assert shortage(config, reports) == []
-    assert shortage(recipe("leum_8b_async", "trainer.nnodes=5"), reports) != []
+    config.trainer.nnodes = 5
+    assert shortage(config, reports) != []
 
 
 @pytest.mark.slow
-def test_verl_places_trainer_and_rollouts_on_nodes_of_their_own(cluster, recipe):
+def test_verl_places_trainer_and_rollouts_on_nodes_of_their_own(cluster, config):
     import ray
     from ray.util import placement_group_table
     from verl.single_controller.ray.base import ResourcePoolManager
 
-    config = recipe("leum_8b_async", f"ray_kwargs.ray_init.address={cluster.address}")
+    config.ray_kwargs.ray_init.address = cluster.address
     training, rollouts = pools(config)
 
     def nodes_of(name: str, blocks: list[int], cpus: int) -> list[set[str]]:
@@ -155,3 +189,17 @@ def test_verl_places_trainer_and_rollouts_on_nodes_of_their_own(cluster, recipe)
         assert [len(nodes) for nodes in trainer] == [1, 1, 1]
         assert len(set.union(*trainer)) == 3
         assert set.union(*replicas) == {node["NodeID"] for node in ray.nodes()} - set.union(*trainer)
+
+
+@pytest.mark.slow
+def test_a_job_of_the_cluster_runs_where_its_head_is_and_its_words_and_end_come_back(cluster, tmp_path):
+    address = f"http://{cluster.head_node.webui_url}"
+    said = []
+    job = ray_job.submit(address, ["printenv", "RAY_ADDRESS", "RAY_JOB_STOP_WAIT_TIME_S"])
+    assert ray_job.follow(address, job, said.append)
+    assert "".join(said).split()[-2:] == [cluster.address, "600"]
+    places = [f"sv6d.data={tmp_path}", f"sv6d.model={tmp_path}", f"sv6d.run_dir={tmp_path / 'run'}"]
+    result = CliRunner().invoke(main, ["launch", "ray", "cpu_demo", *places, "--dry-run", "--address", address])
+    assert result.exit_code == 1
+    assert f"there is no row file in {tmp_path / 'rl'}" in result.output.replace("\n", " ")
+    assert "did not succeed; all that it printed: ray job logs raysubmit_" in result.output
