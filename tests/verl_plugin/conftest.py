@@ -54,7 +54,7 @@ def run(queue, tmp_path):
             queue.kv_clear(keys=list(items), partition_id=partition)
 
 
-def _call(rank, size, port, function, arguments):
+def _call(rank, size, port, seconds, function, arguments):
     import os
     from datetime import timedelta
 
@@ -63,24 +63,39 @@ def _call(rank, size, port, function, arguments):
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank)
     )
-    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=25))
+    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
     try:
         function(rank, *arguments)
     finally:
         dist.destroy_process_group()
 
 
-@pytest.fixture
-def two_ranks():
-    """Run `function(rank, *arguments)` in two processes joined by gloo; raises what a rank raised."""
+@pytest.fixture(scope="session")
+def ranks():
+    """Run `function(rank, *arguments)` in so many processes joined by gloo; raises what a rank raised.
+
+    They are forks of one process that has imported verl, which takes longer than most of what the ranks do. A rank that waits
+    for `seconds` for another gives up.
+    """
+    import multiprocessing
     import socket
 
     import torch.multiprocessing as mp
 
-    def run(function, *arguments):
+    engines = ["verl.workers.engine", "verl.workers.utils.losses", "verl.models.transformers.qwen3_vl"]
+    multiprocessing.set_forkserver_preload([*engines, "sv6d.recipes.compose", "sv6d.sft.prompt"])
+
+    def run(number, function, *arguments, seconds=60):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        mp.spawn(_call, args=(2, port, function, arguments), nprocs=2, join=True)
+        given = (number, port, seconds, function, arguments)
+        mp.start_processes(_call, args=given, nprocs=number, join=True, start_method="forkserver")
 
     return run
+
+
+@pytest.fixture
+def two_ranks(ranks):
+    """`ranks` for two."""
+    return lambda function, *arguments, **options: ranks(2, function, *arguments, **options)
