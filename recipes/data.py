@@ -5,7 +5,12 @@ from pathlib import Path
 
 import click
 
-ELSEWHERE = {"convert": "sv6d.data_mixers.convert_cli", "synthesize": "sv6d.sft.synthesis.cli"}
+ELSEWHERE = {
+    "balance": ("sv6d.data_mixers.stats_cli", "balance"),
+    "convert": ("sv6d.data_mixers.convert_cli", "command"),
+    "stats": ("sv6d.data_mixers.stats_cli", "stats"),
+    "synthesize": ("sv6d.sft.synthesis.cli", "command"),
+}
 """Sub-commands that are written where their work is done; imported when they are called."""
 
 
@@ -16,7 +21,10 @@ class DataGroup(click.Group):
         return sorted([*self.commands, *ELSEWHERE])
 
     def get_command(self, ctx, name):
-        return import_module(ELSEWHERE[name]).command if name in ELSEWHERE else super().get_command(ctx, name)
+        if name not in ELSEWHERE:
+            return super().get_command(ctx, name)
+        module, attribute = ELSEWHERE[name]
+        return getattr(import_module(module), attribute)
 
 
 @click.group(cls=DataGroup)
