@@ -122,12 +122,12 @@ def replicas(subject: Subject) -> Iterator[Finding]:
     at_once = count * rollout.max_num_seqs
     sequences = config.data.train_batch_size * group
     written = f"up to {at_once:,} of the {sequences:,} sequences of a batch at a time"
-    text = f"{counted(count, 'replica')} of {counted(size, 'GPU')} write {written}"
+    text = f"{counted(count, 'replica')} of {counted(size, 'GPU')} for rollouts: {written}"
     if not apart:
         yield note(text)
         return
     ratio = writers / trainer
-    text = f"{writers} GPUs write and {trainer} train ({ratio:.2g} : 1); {text}"
+    text = f"{counted(writers, 'GPU')} for rollouts and {trainer} for training ({ratio:.2g} : 1); {text}"
     if not 1 / FAR <= ratio <= FAR:
         idle = "the trainers wait for rollouts" if ratio < 1 else "the rollouts wait for the trainers"
         yield warning(

@@ -18,6 +18,8 @@ from .subject import Subject
 
 SECONDS = 120.0
 """For decoding one file to its end, where `data.mixture.decode_seconds` does not say."""
+SLACK, SLACK_SHARE = 0.5, 0.03
+"""Seconds, and share, by which a video may last longer or shorter than its row says: the larger of the two."""
 FEW = 3
 
 
@@ -25,7 +27,7 @@ def decodable(subject: Subject) -> Iterator[Finding]:
     """The media of sampled rows decode from the first frame to the last, within the time limit."""
     paths = list(dict.fromkeys(path for row in subject.sample for path in media_paths(row)))
     local = [path for path in paths if "://" not in path and os.path.exists(path)]
-    seconds = OmegaConf.select(subject.config, "data.mixture.decode_seconds") or SECONDS
+    seconds = _seconds(subject)
     bad = []
     for number, path in enumerate(local):
         subject.progress("decoding", number, len(local))
@@ -44,6 +46,10 @@ def decodable(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _seconds(subject: Subject) -> float:
+    return OmegaConf.select(subject.config, "data.mixture.decode_seconds") or SECONDS
+
+
 def why_not(path: str, seconds: float) -> str | None:
     """Why a file does not decode; None where it does."""
     if os.path.isdir(path):
@@ -59,6 +65,34 @@ def why_not(path: str, seconds: float) -> str | None:
     except ValueError as wrong:
         return str(wrong)
     return None
+
+
+def durations(subject: Subject) -> Iterator[Finding]:
+    """A sampled video lasts as long as its row says: else its frames were sampled beforehand, and its clock is another."""
+    from ...data_mixers.media import probe
+
+    off, compared = [], 0
+    for row in subject.sample:
+        stated, clips = (row.get("extra_info") or {}).get("duration"), row.get("videos") or []
+        if not stated or len(clips) != 1 or {"video_start", "video_end"} & clips[0].keys():
+            continue
+        path, rate = clips[0]["video"], clips[0].get("sample_fps") or 0
+        look = probe(path, "video", _seconds(subject)) if os.path.exists(path) else None
+        if look is None or look.error or not (look.fps or rate):
+            continue  # `decodable` and `prompts` say so
+        compared += 1
+        lasts = look.frames / (look.fps or rate)
+        if abs(lasts - stated) > max(SLACK, SLACK_SHARE * stated):
+            off.append((abs(lasts - stated), path, lasts, stated, row))
+    if off:
+        _, path, lasts, stated, row = max(off, key=lambda one: one[0])
+        yield error(
+            f"{len(off)} of {compared} sampled videos do not last as long as their rows say: {path} lasts {lasts:.2f} s, and row "
+            f"{row['extra_info']['index']} of {row['data_source']} says {stated:.2f} s. If its frames were sampled beforehand, write them "
+            f"at their true rate, or as a folder of frames with sample_fps; else mend the row's duration"
+        )
+    elif compared:
+        yield note(f"{compared} sampled videos last as long as their rows say")
 
 
 def prompts(subject: Subject) -> Iterator[Finding]:

@@ -70,6 +70,7 @@ CHECKS = (
     Check("patches", model_files.patches),
     Check("media files", data.media_files, "media"),
     Check("decoding", media.decodable, "media"),
+    Check("durations", media.durations, "media"),
     Check("prompts", media.prompts, "media"),
     Check("GPUs", inputs.gpus),
     Check("plug-in", environment.plug_in),

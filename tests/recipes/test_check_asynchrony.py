@@ -71,7 +71,8 @@ def test_the_ratio_of_those_who_write_to_those_who_train_is_told():
     level, text = only(replicas, subject("leum_8b_async"))
     assert (
         level == "note"
-        and "8 GPUs write and 24 train (0.33 : 1); 8 replicas of 1 GPU write up to 2,048 of the 3,120" in text
+        and "8 GPUs for rollouts and 24 for training (0.33 : 1); 8 replicas of 1 GPU for rollouts: up to 2,048 of the 3,120"
+        in text
     )
 
 

@@ -9,12 +9,13 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from preflight import composed, example, findings, only, subject, write_json, write_task
 from sv6d.recipes.checking import check
 from sv6d.recipes.checking.batch import read_batch
 from sv6d.recipes.checking.cli import command
 from sv6d.recipes.checking.keys import OURS
-from sv6d.recipes.checking.media import decodable, prompts
+from sv6d.recipes.checking.media import decodable, durations, prompts
 from sv6d.recipes.checking.model_size import ModelSize, find_config
 from sv6d.recipes.compose import available
 from sv6d.recipes.demo.model import Size, build_config, build_processor, build_tokenizer
@@ -138,6 +139,22 @@ def test_a_video_that_ends_early_and_one_that_hangs_are_named(tmp_path, filmed):
     texts = sorted(text for level, text in findings(decodable, of) if level == "error")
     assert len(texts) == 2 and all(text.startswith("2 of 3 sampled media do not decode") for text in texts)
     assert "cut.mp4" in texts[0] and "hangs.mp4 hangs its decoder: it was ended after 1 s" in texts[1]
+
+
+def test_frames_that_were_sampled_beforehand_are_caught_by_the_clock_of_their_row(tmp_path, filmed):
+    write_video(tmp_path / "a.mp4")
+    assert only(durations, filmed("a.mp4")) == ("note", "1 sampled videos last as long as their rows say")
+    write_video(tmp_path / "thinned.mp4", frames=8)  # 8 of the 50 frames of 2 s, written at 25 frames a second
+    level, text = only(durations, filmed("thinned.mp4"))
+    assert level == "error" and "thinned.mp4 lasts 0.32 s, and row 0 of subject says 2.00 s" in text
+
+
+def test_a_folder_of_frames_that_does_not_say_its_rate_is_refused(tmp_path, filmed):
+    for number in range(4):
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "frames" / f"{number}.png")
+    level, text = findings(prompts, filmed("frames"))[0]
+    assert level == "error" and "does not tell its rate; set sample_fps" in text
 
 
 def test_prompts_longer_than_allowed_are_counted(tmp_path, filmed):
