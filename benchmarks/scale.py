@@ -104,13 +104,31 @@ def split_table(results: dict[Plan, Outcome], gpus: int, sequences: int) -> Tabl
     return table
 
 
-def ahead_table(plan: Plan, calibration: Calibration, steps: int, seed: int) -> Table:
+def by_ahead(plan: Plan, calibration: Calibration, steps: int, seed: int) -> dict[float, Outcome]:
     """One plan with rollouts that run more or less far ahead."""
+    return {ahead: outcome(plan._replace(ahead=ahead), calibration, steps, seed) for ahead in AHEAD}
+
+
+def ahead_table(plan: Plan, found: dict[float, Outcome]) -> Table:
     nodes = f"{plan.trainers // GPUS} + {plan.rollouts // GPUS} nodes" if plan.rollouts else f"{plan.gpus // GPUS} node"
     table = table_of(f"{plan.mode}, {nodes}", ("ahead", *HEADINGS[3:7]))
-    for ahead in AHEAD:
-        table.add_row(f"{ahead}", *row(plan, outcome(plan._replace(ahead=ahead), calibration, steps, seed), 1)[3:7])
+    for ahead, result in found.items():
+        table.add_row(f"{ahead}", *row(plan, result, 1)[3:7])
     return table
+
+
+def least_ahead(found: dict[float, Outcome]) -> float:
+    """The freshest rollouts at the best speed, or within 2 % of it."""
+    best = min(result.step for result in found.values())
+    return min(ahead for ahead, result in found.items() if result.step <= 1.02 * best)
+
+
+def settings(plan: Plan) -> str:
+    """A plan on separate nodes as a recipe has it."""
+    return (
+        f"trainer.nnodes={plan.trainers // GPUS} actor_rollout_ref.rollout.nnodes={plan.rollouts // GPUS} "
+        f"trainer.v1.separate_async.num_warmup_batches={plan.ahead:g}"
+    )
 
 
 def show_costs(console: Console, calibration: Calibration, source: str) -> None:
@@ -190,10 +208,16 @@ def main(calibrate, against, nodes, steps, seed, **own):
         for plan in track(ways, "Simulating", console=Console(stderr=True), transient=True)
     }
     sequences = calibration.groups * calibration.group_size
-    console.print("", scale_table(results, sequences), "", split_table(results, RECIPE_NODES * GPUS, sequences), "")
+    console.print("", scale_table(results, sequences), "")
+    if fastest(results, RECIPE_NODES * GPUS, "separate_async"):
+        console.print(split_table(results, RECIPE_NODES * GPUS, sequences), "")
     for gpus, mode in ((GPUS, "colocate_async"), (RECIPE_NODES * GPUS, "separate_async")):
         if plan := fastest(results, gpus, mode):
-            console.print(ahead_table(plan, calibration, steps, seed), "")
+            found = by_ahead(plan, calibration, steps, seed)
+            console.print(ahead_table(plan, found), "")
+            if plan.rollouts:
+                chosen = settings(plan._replace(ahead=least_ahead(found)))
+                console.print(f"leum_8b_async on {RECIPE_NODES} nodes: {chosen}\n", highlight=False, soft_wrap=True)
     console.print(
         "turns: all GPUs write, then all train. idle: share of GPU time in which a GPU neither writes nor trains; one that writes "
         "a single sequence counts as busy. stale: updates between a sample's first token and its own, mean / most. batch: "

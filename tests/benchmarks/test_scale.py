@@ -11,12 +11,13 @@ import pytest
 from click import ClickException
 from click.testing import CliRunner
 from omegaconf import OmegaConf
+from sv6d.recipes.compose import compose
 from sv6d.reports.recorder import Recorder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from scale import candidates, main
+from scale import by_ahead, candidates, fastest, least_ahead, main, outcome
 from scale_costs import assumed, measure, responses, with_rate
-from scale_sim import Costs, Engines, Plan, Run, Sample, Writing, padded, training_seconds
+from scale_sim import Costs, Engines, Outcome, Plan, Run, Sample, Writing, padded, training_seconds
 
 COSTS = Costs(decode_base=0.01, decode_each=0.0, slots=1000, train=1.0, padding=0.5, fixed=2.0, sync=3.0)
 EQUAL = {"x": Writing(np.array([100]), 0.0)}
@@ -144,6 +145,23 @@ def test_splits_need_no_padding_where_there_is_such_a_one():
     for nodes in (2, 4, 9, 16):
         plans = candidates(nodes, assumed(), 2)
         assert plans and all(plan.gpus == nodes * 8 and padded(3120, plan.trainers) == 3120 for plan in plans)
+
+
+def test_rollouts_run_no_further_ahead_than_it_pays():
+    def at(step):
+        return Outcome(step, 0.0, 0.0, np.zeros(1))
+
+    assert least_ahead({0.5: at(150), 1: at(101), 2: at(100)}) == 1
+    assert least_ahead({0.5: at(150), 1: at(103), 2: at(100)}) == 2
+
+
+def test_the_recipe_for_separate_nodes_is_what_the_simulation_finds():
+    config = compose("grpo", "leum_8b_async", [f"sv6d.{key}=somewhere" for key in ("data", "model", "run_dir")])
+    trainers, rollouts = config.trainer.nnodes, config.actor_rollout_ref.rollout.nnodes
+    results = {plan: outcome(plan, assumed(), 4, 0) for plan in candidates(trainers + rollouts, assumed(), 1)}
+    plan = fastest(results, (trainers + rollouts) * 8, "separate_async")
+    assert (trainers * 8, rollouts * 8) == (plan.trainers, plan.rollouts)
+    assert config.trainer.v1.separate_async.num_warmup_batches == least_ahead(by_ahead(plan, assumed(), 4, 0))
 
 
 # Costs
