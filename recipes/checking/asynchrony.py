@@ -153,17 +153,19 @@ def staleness(subject: Subject) -> Iterator[Finding]:
         yield warning(
             f"{key}={ahead:g} sends no prompt out ahead: each step waits for its own rollouts, as in sync mode; set it to 1"
         )
-    # A group that is sent out when the update is `ahead` batches behind trains in the ceil(ahead)-th step after: its age counts from 1.
+    # A group that is sent out when the update is `ahead` batches behind trains ceil(ahead) steps after; verl counts ages from 1.
     age = math.ceil(ahead) + 1
-    if threshold is not None and age > threshold:
-        effect = (
-            "every group is stale when its turn comes, and rolled out again"
-            if strategy == "drop"
-            else "each step waits for all"
-        )
+    if threshold is not None and strategy == "drop" and age > threshold:
         yield error(
-            f"{key}={ahead:g} and max_off_policy_threshold={threshold}: groups are {age} steps old when they train, so {effect}. "
-            f"Set trainer.v1.sampler.max_off_policy_threshold to {age + 1} or more, or {key} to {threshold - 1} or less"
+            f"{key}={ahead:g} and max_off_policy_threshold={threshold}: groups are {age} steps old when they train, so every one is stale "
+            f"when its turn comes, and rolled out again. Set trainer.v1.sampler.max_off_policy_threshold to {age + 1} or more, or {key} "
+            f"to {threshold - 1} or less"
+        )
+    elif threshold is not None and strategy == "wait" and age >= threshold:
+        yield warning(
+            f"{key}={ahead:g}, max_off_policy_threshold={threshold} and max_off_policy_strategy=wait: a step waits for every rollout "
+            f"that is {counted(threshold, 'step')} old, which is all of those ahead, so that the slowest sets the pace. Set the threshold "
+            f"to {age + 1} or more"
         )
     else:
         yield note(

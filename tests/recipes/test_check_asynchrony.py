@@ -94,6 +94,19 @@ def test_groups_that_are_stale_when_their_turn_comes_are_an_error():
     assert "max_off_policy_threshold to 4 or more" in text
 
 
+def test_waiting_for_all_that_runs_ahead_is_a_warning():
+    # One batch ahead: what was sent out in step 1 is 2 steps old in step 2, at which verl waits with a threshold of 2.
+    wait = "trainer.v1.sampler.max_off_policy_strategy=wait"
+    level, text = findings(staleness, subject("leum_8b_1node", wait, "trainer.v1.sampler.max_off_policy_threshold=2"))[
+        0
+    ]
+    assert level == "warning" and "a step waits for every rollout that is 2 steps old" in text
+    assert (
+        findings(staleness, subject("leum_8b_1node", wait, "trainer.v1.sampler.max_off_policy_threshold=3"))[0][0]
+        == "note"
+    )
+
+
 def test_no_batch_ahead_is_no_asynchrony():
     of = subject("leum_8b_1node", "trainer.v1.colocate_async.num_warmup_batches=0")
     assert ("warning", True) in [

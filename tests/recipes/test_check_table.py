@@ -1,8 +1,11 @@
 """The table of checks: how they are run, what stops a launch, what the command prints."""
 
 import io
+import subprocess
+import sys
 
 import pytest
+from omegaconf import OmegaConf
 from preflight import example, only, recipe_with, subject, write_json, write_task
 from rich.console import Console
 from sv6d.recipes.checking import CHECKS, Check, Finding, environment, line, quick, refuse
@@ -67,6 +70,17 @@ def test_a_launch_with_errors_is_refused_with_all_of_them(launched):
     assert "actor.ppo_micro_batch_size_per_gpu=100 does not divide a rank's share of 312" in sentences[1]
     assert "rollout.log_prob_micro_batch_size_per_gpu=100" in sentences[2]  # follows the actor's in this recipe
     assert "alhpa" in sentences[3]
+
+
+def test_the_quick_checks_of_a_cpu_recipe_import_nothing_heavy(launched, tmp_path):
+    OmegaConf.save(launched(), tmp_path / "config.yaml", resolve=True)
+    code = (
+        "import sys; from omegaconf import OmegaConf; import sv6d.recipes.launch_grpo; from sv6d.recipes.checking import quick; "
+        f"quick(OmegaConf.load({str(tmp_path / 'config.yaml')!r})); "
+        "print([name for name in ('torch', 'verl', 'ray', 'transformers', 'vllm') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_a_single_error_is_a_sentence():
