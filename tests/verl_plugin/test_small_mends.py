@@ -82,20 +82,35 @@ def test_a_gpu_keeps_verls_process_group(unmended):
     assert not gloo_process_group.needed(module)
 
 
-def engine_module(device, policy):
-    return types.SimpleNamespace(__name__="verl.engine", device_name=device, CPUOffloadPolicy=policy)
+@pytest.fixture
+def engine_module(monkeypatch):
+    """verl's own FSDP engine module, on another device, with an offload policy that tells how it is asked for."""
+
+    def make(device):
+        module = importlib.import_module("verl.workers.engine.fsdp.transformer_impl")
+        monkeypatch.setattr(module, "device_name", device)
+        monkeypatch.setattr(module, "CPUOffloadPolicy", lambda pin_memory: {"pin_memory": pin_memory})
+        return module
+
+    return make
 
 
-def test_offloading_on_a_cpu_asks_for_memory_that_is_not_pinned():
-    module = engine_module("cpu", lambda pin_memory: {"pin_memory": pin_memory})
+def test_offloading_on_a_cpu_asks_for_memory_that_is_not_pinned(engine_module):
+    module = engine_module("cpu")
     assert unpinned_offload.needed(module)
     unpinned_offload.apply(module)
     unpinned_offload.apply(module)
     assert module.CPUOffloadPolicy(pin_memory=True) == {"pin_memory": False}
 
 
-def test_offloading_from_a_gpu_stays_pinned():
-    assert not unpinned_offload.needed(engine_module("cuda", lambda pin_memory: None))
+def test_pinned_memory_cannot_be_had_here():
+    """What verl's reference policy meets on a CPU."""
+    with pytest.raises(RuntimeError, match="accelerator"):
+        torch.empty(1).pin_memory()
+
+
+def test_offloading_from_a_gpu_stays_pinned(engine_module):
+    assert not unpinned_offload.needed(engine_module("cuda"))
 
 
 class Platform:

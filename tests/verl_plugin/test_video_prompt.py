@@ -133,16 +133,6 @@ def test_images_and_other_models_are_as_before(unmended):
     assert dedup([1, 2, 3], None) == [1, 2, 3]
 
 
-def test_the_mend_sleeps_once_verl_knows_vision_groups(unmended):
-    rollout_utils = unmended("verl.workers.rollout.utils")
-
-    def qwen2_5_vl_dedup_image_tokens(prompt_ids, processor):
-        return [i for i in prompt_ids if i != processor.vision_start_token_id]
-
-    rollout_utils.qwen2_5_vl_dedup_image_tokens = qwen2_5_vl_dedup_image_tokens
-    assert not video_prompt.needed(rollout_utils)
-
-
 def test_every_holder_of_the_function_gets_the_mended_one():
     """verl's vLLM server took the function by name; the mend must reach it in whichever order they are imported."""
     import verl.workers.rollout.utils as rollout_utils

@@ -1,8 +1,12 @@
 """The mends: one module a bug of verl or vLLM, all in one table. `sv6d doctor` prints it.
 
-A mend waits until the module that it changes is imported, then asks `needed()` (upstream may have mended it, or this
-device may not have it) and applies itself. `SV6D_MENDS_OFF=video_prompt,...` switches mends off by name.
-A mend that fails is logged as an error and remembered: our trainers refuse to start (`require`), a vLLM process ends.
+A mend waits until the module that it changes is imported, then asks `needed()` and applies itself. `needed()` is one question
+everywhere: does the installed module still have the bug, and does this device meet it? It tries the bug on the module, with a
+toy of its input, in a few milliseconds; where that would take a run, it reads the source. No version numbers: a build from
+source, or a mend that upstream brought back to an older release, decides for itself.
+
+`SV6D_MENDS_OFF=video_prompt,...` switches mends off by name. A mend that fails is logged as an error and remembered: our
+trainers refuse to start (`require`), a vLLM process ends. docs/upstream has the reports.
 """
 
 import logging
@@ -30,7 +34,7 @@ MENDS = (
     Mend("equal_length_positions", "batches of equally long samples", "verl", "verl.utils.tensordict_utils"),
     Mend("trl_value_head", "engines beside TRL 1.x", "verl", "verl.models.transformers.monkey_patch"),
     Mend("separate_logger", "a log line of separate_async", "verl", "verl.trainer.ppo.v1.trainer_separate_async"),
-    Mend("weight_socket", "two runs on one machine", "verl", "verl.workers.rollout.utils"),
+    Mend("weight_socket", "two runs on one machine", "verl", "verl.workers.rollout"),
     Mend("gdpo_components", "GDPO in V1 trainers", "verl", "verl.trainer.ppo.v1.trainer_base"),
     Mend("gloo_process_group", "process groups on a CPU", "verl", "verl.utils.distributed"),
     Mend("unpinned_offload", "reference policy on a CPU", "verl", "verl.workers.engine.fsdp.transformer_impl"),

@@ -6,15 +6,22 @@ and `unbind()` fails with `split_with_sizes expects split_sizes to sum exactly t
 The mend rebuilds the nested tensor with the length as its ragged dimension.
 """
 
-import inspect
+import torch
 
 from ..after_import import replace
 
 
 def needed(tensordict_utils) -> bool:
-    """Not once verl does more than relabel the dimension."""
-    source = inspect.getsource(tensordict_utils.maybe_fix_3d_position_ids)
-    return "_ragged_idx = 2" in source and "nested_tensor_from" not in source
+    """Tries two equally long samples: not once they come back as they were."""
+    samples = [torch.arange(8).view(4, 2), torch.arange(8, 16).view(4, 2)]
+    nested = torch.nested.as_nested_tensor(samples, layout=torch.jagged)
+    batch = tensordict_utils.get_tensordict({"position_ids": nested})
+    tensordict_utils.maybe_fix_3d_position_ids(batch)
+    try:
+        found = batch["position_ids"].unbind()
+    except RuntimeError:
+        return True
+    return not all(torch.equal(got, expected) for got, expected in zip(found, samples, strict=True))
 
 
 def apply(tensordict_utils) -> None:

@@ -14,7 +14,7 @@ from ..reward_components import reward_components
 
 
 def needed(trainer_base) -> bool:
-    """Not once V1 hands reward components over."""
+    """Not once V1 hands reward components over (which needs a whole step to try, so its source is read)."""
     return "extra_fields" not in inspect.getsource(trainer_base.PPOTrainer._compute_advantage)
 
 

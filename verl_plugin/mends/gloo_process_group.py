@@ -4,6 +4,7 @@ verl builds the backend `cpu:gloo,<device>:<backend>`; on a CPU that is `cpu:glo
 `ValueError: Duplicate device type cpu in backend string`. The mend says `gloo`.
 """
 
+import inspect
 import os
 from datetime import timedelta
 
@@ -13,8 +14,9 @@ from ..after_import import replace
 
 
 def needed(distributed) -> bool:
-    """Only where verl's device is the CPU."""
-    return distributed.get_device_name() == "cpu"
+    """Only where verl's device is the CPU; not once its string is no longer made of two devices."""
+    named_twice = "cpu:gloo,{get_device_name()}" in inspect.getsource(distributed)
+    return distributed.get_device_name() == "cpu" and named_twice
 
 
 def apply(distributed) -> None:

@@ -15,7 +15,7 @@ class _WithoutFlush(logging.LoggerAdapter):
 
 
 def needed(trainer_separate_async) -> bool:
-    """Not once the keyword is gone."""
+    """Not once the keyword is gone (the line runs only in the middle of a trainer's start, so its source is read)."""
     return "flush=True" in inspect.getsource(trainer_separate_async)
 
 

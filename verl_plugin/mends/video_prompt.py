@@ -8,7 +8,6 @@ rest. A trained model's probabilities then differ between rollout and actor by u
 The mend folds each clip back to its one placeholder before vLLM sees it.
 """
 
-import inspect
 import re
 
 from ..after_import import replace
@@ -18,9 +17,26 @@ LONGEST_TIMESTAMP = 24  # tokens; "<12345.5 seconds>" has 17 characters, Qwen's 
 
 
 def needed(rollout_utils) -> bool:
-    """Not once verl's own de-duplication knows vision groups or timestamps."""
-    source = inspect.getsource(rollout_utils.qwen2_5_vl_dedup_image_tokens)
-    return "seconds" not in source and "vision_start_token_id" not in source
+    """Tries a clip of two frames: not once verl itself leaves it a single placeholder."""
+    one, two, start, end, pad = range(5)
+    times = {one: "<0.3 seconds>", two: "<1.3 seconds>", start: "<|vision_start|>", end: "<|vision_end|>"}
+
+    class Tokenizer:
+        def decode(self, ids, **options):
+            return "".join(times.get(i, "<|video_pad|>") for i in ids)
+
+        def encode(self, text, **options):
+            return [token for token, written in times.items() if written in text]
+
+    class Qwen2VLImageProcessor:
+        pass
+
+    class Qwen3VLProcessor:
+        tokenizer, image_processor = Tokenizer(), Qwen2VLImageProcessor()
+        vision_start_token_id, vision_end_token_id, video_token_id, image_token_id = start, end, pad, 5
+
+    clip = [start, one, start, pad, pad, end, two, start, pad, pad, end, end]
+    return rollout_utils.qwen2_5_vl_dedup_image_tokens(clip, Qwen3VLProcessor()).count(pad) > 1
 
 
 def apply(rollout_utils) -> None:

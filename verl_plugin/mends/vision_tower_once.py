@@ -6,7 +6,6 @@ collectives: when the ranks hold different mixtures, gloo aborts ("collective mi
 The mend runs the tower once over the concatenated patches and hands each half its own features.
 """
 
-import inspect
 from types import SimpleNamespace
 
 import torch
@@ -15,8 +14,33 @@ from ..after_import import replace
 
 
 def needed(qwen3_vl) -> bool:
-    """Not once verl itself calls the tower a single time for images and videos (two calls and the dummy: three)."""
-    return inspect.getsource(qwen3_vl._get_input_embeds).count("model.visual(") >= 3
+    """Tries a sequence of an image and a clip: not once verl itself calls the tower a single time."""
+    calls = []
+
+    def visual(patches, grid_thw):
+        calls.append(len(patches))
+        features = torch.zeros(len(patches), 1)
+        return features, [features]
+
+    visual.dtype = torch.float32
+    image, video = 0, 1
+    model = SimpleNamespace(
+        visual=visual,
+        config=SimpleNamespace(
+            image_token_id=image, video_token_id=video, vision_config=SimpleNamespace(spatial_merge_size=1)
+        ),
+        get_input_embeddings=lambda: lambda ids: torch.zeros(*ids.shape, 1),
+    )
+    grid = torch.ones(1, 3, dtype=torch.long)
+    qwen3_vl._get_input_embeds(
+        model,
+        torch.tensor([[image, video]]),
+        pixel_values=torch.zeros(1, 1),
+        pixel_values_videos=torch.zeros(1, 1),
+        image_grid_thw=grid,
+        video_grid_thw=grid,
+    )
+    return len(calls) > 1
 
 
 def apply(qwen3_vl) -> None:

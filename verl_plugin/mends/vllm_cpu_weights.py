@@ -5,12 +5,15 @@ with `'Parameter' object has no attribute 'weight_loader'`. The mend keeps the o
 after each sync.
 """
 
+import inspect
+
 from ..after_import import replace
 
 
 def needed(layer_utils) -> bool:
-    """Only where vLLM's platform is the CPU."""
-    return layer_utils.current_platform.is_cpu()
+    """Only where vLLM's platform is the CPU; not once nothing can be told to drop a weight."""
+    told = "remove_weight" in inspect.signature(layer_utils.dispatch_cpu_unquantized_gemm).parameters
+    return layer_utils.current_platform.is_cpu() and told
 
 
 def apply(layer_utils) -> None:

@@ -15,15 +15,15 @@ from ..after_import import after_import
 VLLM = "verl.workers.rollout.vllm_rollout"
 
 
-def needed(rollout_utils) -> bool:
+def needed(rollout) -> bool:
     """While the socket's name has nothing but the job's id (read in the source: to see two runs meet would take two runs)."""
-    senders = Path(rollout_utils.__file__).parent / "vllm_rollout" / "vllm_rollout.py"
+    senders = Path(rollout.__file__).parent / "vllm_rollout" / "vllm_rollout.py"
     source = senders.read_text() if senders.exists() else ""
     return "rl-colocate-zmq-{job_id}-" in source and "gcs_address" not in source
 
 
-def apply(rollout_utils) -> None:
-    """Where vLLM is used; other rollouts need not have it installed."""
+def apply(rollout) -> None:
+    """Where vLLM is used: other rollouts need not have it. The package is imported before its modules, so these are all to come."""
 
     def name_the_senders(adapter):
         job = ray.get_runtime_context().get_job_id()
