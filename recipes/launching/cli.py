@@ -78,7 +78,7 @@ def slurm_command(recipe, overrides, dry_run, out, time, partition, account, ext
         time=time,
         setup=setup or _this_environment(),
         folder=str(Path.cwd()),
-        attempts=attempts,
+        attempts=0 if dry_run else attempts,
         extra=(*(f"--{name}={value}" for name, value in chosen.items() if value), *extra),
     )
     text = slurm.batch_file(config, grpo_command(recipe, overrides, dry_run), settings)
@@ -138,6 +138,8 @@ def kubernetes_command(recipe, overrides, dry_run, out, volume, **chosen):
     claim, colon, mount = volume.partition(":")
     if not (claim and colon and mount.startswith("/")):
         raise click.BadParameter(f"{volume!r} is not CLAIM:/MOUNT", param_hint="--volume")
+    if dry_run:
+        chosen["attempts"] = 0
     settings = kubernetes.Settings(claim=claim, mount=mount, **chosen)
     _write(
         _yaml(kubernetes.manifest(config, grpo_command(recipe, overrides, dry_run), settings)),

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from .pools import logical_resources, nodes_needed, pools
 
 WARNING_SECONDS = 600
-"""Before the time limit: as long as a step and a checkpoint may take."""
+"""Before the time limit: as long as a step and a checkpoint may take. A limit below it is a warning at once."""
 
 
 class Settings(NamedTuple):
@@ -21,7 +21,7 @@ class Settings(NamedTuple):
         time: of one attempt, as Slurm writes it.
         setup: shell lines that bring the environment of this project, on every node.
         folder: where the job starts, so that relative paths hold.
-        attempts: how often a run that the time limit cut short is queued again.
+        attempts: how often a run that the time limit cut short is queued again; with 0 it is not even warned.
         extra: further options of sbatch, as `--partition=gpu`.
     """
 
@@ -65,8 +65,7 @@ def directives(config: DictConfig, settings: Settings) -> list[str]:
         "--ntasks-per-node=1",
         *([f"--gpus-per-node={gpus}", "--exclusive", "--mem=0"] if on_gpus else []),
         f"--time={settings.time}",
-        f"--signal=B:TERM@{WARNING_SECONDS}",
-        "--requeue",
+        *([f"--signal=B:TERM@{WARNING_SECONDS}", "--requeue"] if settings.attempts else ["--no-requeue"]),
         "--open-mode=append",
         f"--chdir={settings.folder}",
         "--output=sv6d-%j.log",

@@ -50,7 +50,7 @@ def test_a_warning_reaches_the_run_and_the_job_goes_on(slurm, tmp_path):
         "time.sleep(100)\n"
     )
     config = compose("grpo", "cpu_demo", ["sv6d.data=D", "sv6d.model=M", f"sv6d.run_dir={tmp_path / 'run'}"])
-    settings = batch.Settings("10", (f"export PATH={Path(sys.executable).parent}:$PATH",), str(tmp_path))
+    settings = batch.Settings("60", (f"export PATH={Path(sys.executable).parent}:$PATH",), str(tmp_path))
     (tmp_path / "run.sbatch").write_text(batch.batch_file(config, ["python", str(run)], settings))
     number = slurm.submit(tmp_path / "run.sbatch")
     log = tmp_path / f"sv6d-{number}.log"
