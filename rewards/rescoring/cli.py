@@ -29,7 +29,7 @@ EXAMPLES = """\b
 Examples:
   sv6d score answers.jsonl --task ocr_regular
   sv6d score dumps/ --data train.parquet        verl's trainer.rollout_data_dir
-  sv6d score runs/mine --data train.parquet     the recorder's folder, if it kept the text
+  sv6d score runs/mine                          the recorder's folder: rollouts whose text it kept
   sv6d score dump.jsonl --config other.yaml -o new.parquet --processes 8
   sv6d score answers.jsonl --explain clip-17    where each point of one answer went
 """
@@ -168,7 +168,7 @@ def _score(
 def _report(summaries: Mapping[str, Summary], problems: Sequence[str], output: Path | None) -> None:
     everything = Summary.over(summaries.values())
     if not everything.rows:
-        raise ValueError("there are no rows")
+        raise ValueError("there are no rows; of a run's folder, those with a text count (sv6d.record_responses=all)")
     _console().print(summary_table(summaries))
     if output:
         click.echo(f"{everything.rows} rows written to {output}")

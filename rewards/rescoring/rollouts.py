@@ -124,11 +124,7 @@ def _look_up(asked: AskedRows, raw: Mapping[str, Any], found: dict[str, Any]) ->
 def _problem(name: str, value: Any) -> str:
     if value is not None:
         return f"{name} is {value!r:.60}; write text"
-    hint = {
-        "task": " or give --task or --data",
-        "ground_truth": " or give --data",
-        "response": "; a run's recorder keeps all with sv6d.record_responses=all",
-    }[name]
+    hint = {"task": " or give --task or --data", "ground_truth": " or give --data", "response": ""}[name]
     return f"no {' or '.join(COLUMNS[name])}; add that column{hint}"
 
 
@@ -169,19 +165,23 @@ def _parquet_rows(file: Path) -> Iterator[tuple[list[tuple[int, Any]], int]]:
     first = 0
     try:
         for rows, size in _batches(file):
-            yield list(enumerate(rows, start=first)), size
+            yield [(i, row) for i, row in enumerate(rows, start=first) if row is not None], size
             first += len(rows)
     except (OSError, pa.ArrowException) as error:
         yield [(first, f"cannot be read as parquet: {error}")], 0
 
 
 def _batches(file: Path) -> Iterator[tuple[list[Any], int]]:
+    """The rows; None for a rollout whose text our recorder did not keep: it keeps those of a few a step."""
     with pq.ParquetFile(file) as table:
         known = {name for names in COLUMNS.values() for name in names} | {"info", "prompt", "dataset", "input"}
         columns = [name for name in table.schema_arrow.names if name in known]
         total = max(1, table.metadata.num_rows)
         for batch in table.iter_batches(BATCH, columns=columns):
-            yield batch.to_pylist(), file.stat().st_size * len(batch) // total
+            rows = batch.to_pylist()
+            if "version_start" in table.schema_arrow.names:  # the recorder's
+                rows = [row if row.get("response") is not None else None for row in rows]
+            yield rows, file.stat().st_size * len(batch) // total
 
 
 def _natural(path: Path) -> list[Any]:

@@ -191,21 +191,23 @@ def test_verl_s_dumps_of_a_run(tmp_path, asked):
 
 
 def test_the_recorder_s_folder_of_a_run(tmp_path, asked):
-    run_folder = tmp_path / "run"
-    with Recorder(run_folder) as recorder:
-        row = {
-            "uid": "a_0_0",
-            "task": "ocr_regular",
-            "dataset": "clips",
-            "prompt": "ocr",
-            "score": 0.5,
-            "response": "abc",
-        }
-        recorder.write([row, {**row, "uid": "a_1_0", "response": None}], step=1)
-    result = run(run_folder, "--data", asked.parent)
-    assert "row 1: no response" in result.output and "1 of 2 rows could not be scored" in result.output
-    assert line(result, "ocr_regular").startswith("ocr_regular 2 0.667 0.500 0.667 1")
-    assert "give --data" in run(run_folder).output
+    """Those of its rollouts whose text it kept, which is that of a few a step."""
+    row = {"uid": "a_0_0", "task": "ocr_regular", "dataset": "clips", "prompt": "ocr", "score": 0.5, "response": "abc"}
+    for name, truth in (("older", None), ("newer", "abd")):
+        with Recorder(tmp_path / name) as recorder:
+            recorder.write([{**row, "uid": "a_1_0", "response": None}, {**row, "ground_truth": truth}], step=1)
+    result = run(tmp_path / "older", "--data", asked.parent)
+    assert line(result, "ocr_regular").startswith("ocr_regular 1 0.667") and result.exit_code == 0, result.output
+    assert (
+        "row 1: no ground_truth" in run(tmp_path / "older").output and "give --data" in run(tmp_path / "older").output
+    )
+    assert run(tmp_path / "newer").exit_code == 0
+
+
+def test_a_run_without_any_text_says_how_to_keep_it(tmp_path):
+    with Recorder(tmp_path / "run") as recorder:
+        recorder.write([{"uid": "a_0_0", "task": "ocr_regular"}], step=1)
+    assert "sv6d.record_responses=all" in run(tmp_path / "run").output
 
 
 def test_verifiers_results(tmp_path):
