@@ -25,7 +25,8 @@ def train(config: DictConfig, console: Console | None = None) -> None:
         Preempted: the run was asked to stop, and did.
     """
     console = console or Console()
-    refuse([*model_folder(config), *row_folder("sft", config)])
+    refuse(model_folder(config))
+    refuse(row_folder("sft", config))
     check_ranks(config)
     plan_steps(config)
     restarts.train(config, job_command(config), title="SFT", shards="", describe=describe_step, console=console)

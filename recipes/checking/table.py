@@ -130,8 +130,10 @@ def run(one: Check, subject: Subject) -> Iterator[Finding]:
 def refuse(findings: Iterable[Finding]) -> None:
     """Raises RecipeError with all errors among the findings, where there are some."""
     errors = [finding.text for finding in findings if finding.level == "error"]
+    if len(errors) == 1:
+        raise RecipeError(errors[0])
     if errors:
-        raise RecipeError("\n".join(errors) if len(errors) == 1 else "\n".join(f"- {text}" for text in errors))
+        raise RecipeError("\n- ".join([f"{len(errors)} reasons not to start:", *errors]))
 
 
 def line(finding: Finding) -> str:

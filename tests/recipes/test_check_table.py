@@ -64,8 +64,8 @@ def test_a_launch_with_errors_is_refused_with_all_of_them(launched):
     ]
     with pytest.raises(RecipeError) as refused:
         quick(launched(*wrong))
-    sentences = refused.value.message.splitlines()
-    assert len(sentences) == 4 and all(sentence.startswith("- ") for sentence in sentences)
+    head, *sentences = refused.value.message.splitlines()
+    assert head == "4 reasons not to start:" and all(sentence.startswith("- ") for sentence in sentences)
     assert "trainer.savefreq is read by nothing" in sentences[0]
     assert "actor.ppo_micro_batch_size_per_gpu=100 does not divide a rank's share of 312" in sentences[1]
     assert "rollout.log_prob_micro_batch_size_per_gpu=100" in sentences[2]  # follows the actor's in this recipe
