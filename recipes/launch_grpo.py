@@ -1,5 +1,6 @@
 """`sv6d grpo`: compose a recipe, check what can be checked in a second, and train with verl's PPO trainer on Ray and vLLM (section 5.2)."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -89,6 +90,6 @@ def command(recipe: str, overrides: tuple[str, ...], cfg: str | None, dry_run: b
         from .rehearsal import rehearse  # it looks more closely than training needs to
 
         make_absolute(config)
-        rehearse(config, Console())
+        rehearse(recipe, config, Console(width=max(shutil.get_terminal_size((120, 24)).columns, 100)))
     else:
         train(config)

@@ -12,6 +12,7 @@ from rich.progress import track
 from rich.table import Table
 
 from . import checking
+from .checking.cli import show as show_findings
 from .compose import RecipeError
 from .launching import nodes
 
@@ -24,18 +25,19 @@ class Prompts(NamedTuple):
     tokens: list[int]
 
 
-def rehearse(config: DictConfig, console: Console) -> None:
+def rehearse(recipe: str, config: DictConfig, console: Console) -> None:
     """Do all that a run does before its first rollout, and print what came of it.
 
     Raises:
         RecipeError: the run would fail; the message says at what, and what to change.
     """
-    errors = 0
-    for finding in checking.check(config):
-        console.print(checking.line(finding), highlight=False)
-        errors += finding.level == "error"
-    if errors:
-        raise RecipeError(f"{errors} of the checks say that the run would fail; see above")
+    with console.status("checking") as status:
+        found = list(
+            checking.check(config, progress=lambda what, done, total: status.update(f"{what} ({done + 1} of {total})"))
+        )
+    show_findings(recipe, found, console)
+    if any(finding.level == "error" for finding in found):
+        raise RecipeError("the run would fail, as the table says; nothing was started")
     nodes.require(config, console)
     prompts = first_step(config, console)
     show(prompts, console)
@@ -44,6 +46,7 @@ def rehearse(config: DictConfig, console: Console) -> None:
         f"dry run: {config.trainer.total_training_steps} steps of {config.data.train_batch_size} prompts x "
         f"{config.actor_rollout_ref.rollout.n} rollouts would go to {wanted}. Nothing was trained.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
