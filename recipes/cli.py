@@ -9,6 +9,10 @@ COMMANDS = {
         "sv6d.verl_plugin.doctor",
         "Check the installation against the pins; say what is missing and how to mend it.",
     ),
+    "annotate": (
+        "sv6d.sft.annotation.cli",
+        "Raw videos -> structural documents, labels pre-filled by a model (3.1.2).",
+    ),
     "data": ("sv6d.recipes.data", "Make and look at training rows."),
     "mix": ("sv6d.data_mixers.cli", "Show the interleaving of tasks that given weights produce."),
     "score": ("sv6d.rewards.rescoring.cli", "Score answers against ground truth with the Table 4 rewards."),

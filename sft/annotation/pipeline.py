@@ -1,0 +1,102 @@
+"""The whole way of one video, and of many: on threads of this machine, or on a Ray cluster through Ray Data."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...schema import Taxonomy
+from ...schema.document import Document
+from .prefill import Answer, Prefill, PrefillError
+from .questions import ROLE, VERSION, question
+from .rules import Limits, Removal, judge
+from .shots import UnreadableVideo, find_shots, inside, pictures
+from .store import Told, fingerprint
+
+
+class Settings(NamedTuple):
+    """What every video of a run is annotated with."""
+
+    prefill: Prefill
+    root: Path
+    """The folder that videos are named from."""
+    dimensions: tuple[str, ...]
+    skeleton: str
+    limits: Limits = Limits()
+    frames: int = 4
+    """Frames of a shot that the model sees."""
+    longest_side: int = 512
+    """Pixels."""
+    taxonomy: Path | None = None
+
+
+class Done(NamedTuple):
+    """What became of one video."""
+
+    video: str
+    document: Document | None
+    reasons: tuple[str, ...]
+    """Why there is no document."""
+    removed: tuple[Removal, ...]
+    answers: tuple[Told, ...]
+    """What the model was asked anew."""
+
+
+def annotate_video(video: str, settings: Settings, known: dict[tuple[str, float, float, str], Answer]) -> Done:
+    """Find its shots, ask what is not known, judge. Never raises for what a video or an answer holds: that is a reason."""
+    taxonomy, path = Taxonomy.load(settings.taxonomy), settings.root / video
+    fresh: list[Told] = []
+    try:
+        spans, duration = find_shots(path)
+        mark = fingerprint(path)
+        answers: dict[tuple[int, str], Answer] = {}
+        for i, span in enumerate(spans):
+            shown: list[str] = []
+            for about in (*settings.dimensions, ROLE):
+                answer = known.get((mark, span.start, span.end, about))
+                if answer is None:
+                    shown = shown or pictures(path, inside(span, settings.frames), settings.longest_side)
+                    answer = settings.prefill.ask(question(about, i, spans, taxonomy, settings.skeleton), shown)
+                    fresh.append(
+                        Told(video, mark, span.start, span.end, about, settings.prefill.model, VERSION, *answer)
+                    )
+                answers[i, about] = answer
+    except (UnreadableVideo, PrefillError, OSError) as error:
+        return Done(video, None, (str(error),), (), tuple(fresh))
+    verdict = judge(
+        video, duration, spans, answers, list(settings.dimensions), taxonomy, settings.skeleton, settings.limits
+    )
+    return Done(video, verdict.document, verdict.reasons, verdict.removed, tuple(fresh))
+
+
+def annotate_here(videos: list[str], settings: Settings, known: dict[str, dict], workers: int) -> Iterator[Done]:
+    """On threads: the work is the endpoint's. Yields videos as they are done."""
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [pool.submit(annotate_video, video, settings, known.get(video, {})) for video in videos]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:  # an interrupt waits for the videos in work only
+            pool.shutdown(cancel_futures=True)
+
+
+def annotate_on_ray(
+    videos: list[str], settings: Settings, known: dict[str, dict], workers: int, address: str
+) -> Iterator[Done]:
+    """The same on a Ray cluster, through Ray Data: the videos' folder and the endpoint must be reachable from its nodes.
+
+    Raises:
+        ConnectionError: no cluster at that address.
+    """
+    import ray
+
+    ray.init(address, ignore_reinit_error=True, log_to_driver=False)
+    rows = [{"video": video, "known": known.get(video, {})} for video in videos]
+    data = ray.data.from_items(rows, override_num_blocks=max(1, min(len(rows), 4 * workers)))
+    for row in data.map(partial(_row, settings=settings), concurrency=workers).iter_rows():
+        yield row["done"]
+
+
+def _row(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    return {"done": annotate_video(row["video"], settings, row["known"])}

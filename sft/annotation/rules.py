@@ -1,0 +1,172 @@
+"""From answers to a document that may be kept: confidence, consistency between fields, completeness, and the report as a whole.
+
+Rules work on stored answers and ask no model, so a changed rule re-judges everything in seconds. Each says what it took away.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ...schema import Taxonomy
+from ...schema.clock import Span
+from ...schema.document import Document, Shot, check_document
+from .prefill import Answer
+from .questions import ROLE, asked_subs
+
+
+class Limits(NamedTuple):
+    """What a document must hold to; all in [0, 1]."""
+
+    confidence: float = 0.5
+    """A label whose confidence is below is dropped."""
+    complete_shot: float = 0.5
+    """A shot that keeps fewer of the labels of a dimension that it was asked for loses that dimension."""
+    complete: float = 0.6
+    """A document that keeps fewer of all that it was asked for is rejected."""
+
+
+class Removal(NamedTuple):
+    """A label that a rule took away."""
+
+    rule: str
+    place: str
+    """`shots[3].camera_language.shot_size`."""
+    reason: str
+
+
+@dataclass
+class Draft:
+    """A document while rules work on it."""
+
+    video: str
+    duration: float
+    skeleton: str
+    spans: list[Span]
+    labels: list[dict[tuple[str, str], list[str]]]
+    """For each shot (dimension, sub-dimension) -> tags."""
+    confidence: list[dict[tuple[str, str], float | None]]
+    roles: list[str | None]
+    removed: list[Removal] = field(default_factory=list)
+
+    def drop(self, rule: str, shot: int, sub: tuple[str, str], reason: str) -> None:
+        self.labels[shot].pop(sub)
+        self.removed.append(Removal(rule, f"shots[{shot}].{'.'.join(sub)}", reason))
+
+    def document(self, taxonomy: Taxonomy) -> Document:
+        return Document(
+            tuple(
+                Shot(span.start, span.end, role, _nested(labels, taxonomy))
+                for span, role, labels in zip(self.spans, self.roles, self.labels, strict=True)
+            ),
+            self.duration,
+            self.video,
+            self.skeleton,
+        )
+
+
+class Verdict(NamedTuple):
+    """What became of a video's answers."""
+
+    document: Document | None
+    """None: rejected."""
+    reasons: tuple[str, ...]
+    """Why it was rejected."""
+    removed: tuple[Removal, ...]
+
+
+def judge(
+    video: str,
+    duration: float,
+    spans: list[Span],
+    answers: Mapping[tuple[int, str], Answer],
+    dimensions: list[str],
+    taxonomy: Taxonomy,
+    skeleton: str,
+    limits: Limits,
+) -> Verdict:
+    """
+    Args:
+        answers: (shot, dimension or `role`) -> answer.
+        dimensions: what was asked of each shot.
+    """
+    draft = _draft(video, duration, spans, answers, dimensions, skeleton)
+    asked = [(i, (d, s)) for i in range(len(spans)) for d in dimensions for s in asked_subs(d, i, taxonomy)]
+    _confident(draft, limits)
+    _pairs_hold(draft, taxonomy)
+    _boundaries_agree(draft)
+    _dimensions_complete(draft, asked, dimensions, limits)
+    document = draft.document(taxonomy)
+    reasons = [str(problem) for problem in check_document(document, taxonomy) if problem.level == "error"]
+    kept = sum(sub in draft.labels[i] for i, sub in asked)
+    if asked and kept < limits.complete * len(asked):
+        reasons.append(f"complete: {kept} of {len(asked)} labels are left, fewer than {limits.complete:.0%}")
+    return Verdict(None if reasons else document, tuple(reasons), tuple(draft.removed))
+
+
+def _draft(video, duration, spans, answers, dimensions, skeleton) -> Draft:
+    labels: list[dict] = [{} for _ in spans]
+    confidence: list[dict] = [{} for _ in spans]
+    roles: list[str | None] = [None] * len(spans)
+    for (shot, about), answer in answers.items():
+        if about == ROLE:
+            roles[shot] = answer.labels[ROLE][0]
+        elif about in dimensions:
+            for name, tags in answer.labels.items():
+                labels[shot][about, name] = tags
+                confidence[shot][about, name] = answer.confidence.get(name)
+    return Draft(video, duration, skeleton, spans, labels, confidence, roles)
+
+
+def _confident(draft: Draft, limits: Limits) -> None:
+    """Confidence-based filtering. A label without a confidence is one that nothing speaks for."""
+    for i, known in enumerate(draft.confidence):
+        for sub, value in known.items():
+            if limits.confidence > 0 and (value is None or value < limits.confidence):
+                said = "no confidence (the endpoint gives no logprobs)" if value is None else f"confidence {value:.2f}"
+                draft.drop("confidence", i, sub, f"{said}, asked {limits.confidence:g}")
+
+
+def _pairs_hold(draft: Draft, taxonomy: Taxonomy) -> None:
+    """Invalid pairs of two sub-dimensions (an insert of a group): the less confident of the two goes."""
+    for dimension in taxonomy.dimensions.values():
+        if dimension.combinations is None:
+            continue
+        subs = [(dimension.name, axis) for axis in dimension.combinations.axes]
+        for i, labels in enumerate(draft.labels):
+            for entry in dimension.combinations.invalid:
+                if all(sub in labels and tag in labels[sub] for sub, tag in zip(subs, entry.pair, strict=True)):
+                    weaker = min(subs, key=lambda sub, i=i: draft.confidence[i][sub] or 0.0)
+                    draft.drop("pairs", i, weaker, f"{entry.pair[0]} with {entry.pair[1]}: {entry.why}")
+
+
+def _boundaries_agree(draft: Draft) -> None:
+    """A transition is what leads into a shot: the first shot has none."""
+    for sub in [sub for sub in draft.labels[0] if sub[1] == "transition_type"]:
+        draft.drop("boundaries", 0, sub, "nothing leads into the first shot")
+
+
+def _dimensions_complete(draft: Draft, asked: list, dimensions: list[str], limits: Limits) -> None:
+    for i in range(len(draft.spans)):
+        for dimension in dimensions:
+            subs = [sub for shot, sub in asked if shot == i and sub[0] == dimension]
+            left = [sub for sub in subs if sub in draft.labels[i]]
+            if left and len(left) < limits.complete_shot * len(subs):
+                for sub in left:
+                    draft.drop(
+                        "dimension", i, sub, f"{len(left)} of {len(subs)} labels of {dimension} are left in this shot"
+                    )
+
+
+def _nested(labels: Mapping[tuple[str, str], list[str]], taxonomy: Taxonomy) -> dict[str, dict[str, str | list[str]]]:
+    found: dict[str, dict[str, str | list[str]]] = {}
+    for (dimension, sub), tags in _in_order(labels, taxonomy):
+        many = taxonomy.dimensions[dimension].sub_dimensions[sub].cardinality == "many"
+        found.setdefault(dimension, {})[sub] = list(tags) if many else tags[0]
+    return found
+
+
+def _in_order(labels: Mapping, taxonomy: Taxonomy) -> Iterator:
+    for dimension in taxonomy.dimensions.values():
+        for sub in dimension.sub_dimensions:
+            if (dimension.name, sub) in labels:
+                yield (dimension.name, sub), labels[dimension.name, sub]
