@@ -39,7 +39,7 @@ COLOURS = flat("light")
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of a column and of a page
 
 
-def write_figures(runs: list[dict[str, Any]], folder: Path) -> Iterator[Path]:
+def write_figures(runs: list[dict[str, Any]], folder: Path, formats: Sequence[str] = FORMATS) -> Iterator[Path]:
     """Writes `figure3` and a file of each panel in every format, as they are done; the small charts come as a grid a measure."""
     import matplotlib
 
@@ -49,23 +49,25 @@ def write_figures(runs: list[dict[str, Any]], folder: Path) -> Iterator[Path]:
     with matplotlib.rc_context(STYLE):
         figure_3 = [panel for panel in charts if panel.section == "dynamics"]
         if figure_3:
-            yield from _save(_row(figure_3, weight), folder / "figure3")
+            yield from _save(_row(figure_3, weight), folder / "figure3", formats)
         for panel in charts:
             if panel.section != "tasks":
-                yield from _save(_single(panel, weight), folder / _file_name(panel.id))
+                yield from _save(_single(panel, weight), folder / _file_name(panel.id), formats)
         small = [panel for panel in charts if panel.section == "tasks"]
         for measure in shown_measures(runs):
             having = [panel for panel in small if any(t["meta"].get("measure") == measure for t in panel.data)]
             if having:
-                yield from _save(_grid(having, measure, weight), folder / f"tasks-{_file_name(measure)}")
+                yield from _save(_grid(having, measure, weight), folder / f"tasks-{_file_name(measure)}", formats)
 
 
 def _file_name(id: str) -> str:
     return re.sub(r"[^\w.-]+", "-", id.replace("_", "-"))
 
 
-def _save(figure: Any, path: Path) -> Iterator[Path]:
-    for form in FORMATS:
+def _save(figure: Any, path: Path, formats: Sequence[str]) -> Iterator[Path]:
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # everything has its place now: not to be sought again for each format
+    for form in formats:
         file = path.with_name(f"{path.name}.{form}")
         figure.savefig(file)
         yield file
