@@ -14,7 +14,10 @@ from sv6d.rewards import COMPONENTS
 from sv6d.verl_plugin import recording, trainers
 from sv6d.verl_plugin.rollout_frame import ended_by_itself, fresh_difference, pick_texts, rollout_frame
 from sv6d.verl_plugin.task_metrics import task_metrics
+from tensordict import NonTensorData, NonTensorStack, TensorDict
+from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import get_trainer_cls
+from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
 NAN = math.nan
 
@@ -204,7 +207,7 @@ def config(**sv6d):
 
 
 @pytest.fixture
-def queue(monkeypatch):
+def fetched(monkeypatch):
     """TransferQueue with the batch above and one padding row; remembers which fields were fetched."""
     keys, tags, data = batch()
     asked = []
@@ -222,7 +225,7 @@ def queue(monkeypatch):
     return meta, asked
 
 
-def test_verl_sees_the_mode_that_it_knows(queue):
+def test_verl_sees_the_mode_that_it_knows(fetched):
     assert Trainer(config()).mode_seen == "colocate_async"
 
 
@@ -231,8 +234,8 @@ def recorded(directory):
     return pd.read_parquet(part).astype(object).where(lambda table: table.notna(), None)
 
 
-def test_a_step_is_recorded_without_its_padding_and_beside_the_update(queue, tmp_path):
-    meta, asked = queue
+def test_a_step_is_recorded_without_its_padding_and_beside_the_update(fetched, tmp_path):
+    meta, asked = fetched
     Trainer(config(record_dir=str(tmp_path), record_responses="none")).fit(meta)
     written = recorded(tmp_path)
     assert list(written["uid"]) == ["a_0_0", "a_1_0", "b_0_0"] and set(written["step"]) == {1}
@@ -241,68 +244,114 @@ def test_a_step_is_recorded_without_its_padding_and_beside_the_update(queue, tmp
     assert '"ocr_regular": 2' in (tmp_path / ABOUT).read_text()
 
 
-def test_an_answer_with_its_end_at_the_limit_is_not_truncated(queue, tmp_path):
-    Trainer(config(record_dir=str(tmp_path))).fit(queue[0])
+def test_an_answer_with_its_end_at_the_limit_is_not_truncated(fetched, tmp_path):
+    Trainer(config(record_dir=str(tmp_path))).fit(fetched[0])
     assert recorded(tmp_path)["truncated"].tolist() == [False, False, False]  # the second has 4 tokens, the last is 8
     Base.tokenizer.eos_token_id = 7
     try:
-        Trainer(config(record_dir=str(tmp_path))).fit(queue[0])
+        Trainer(config(record_dir=str(tmp_path))).fit(fetched[0])
     finally:
         Base.tokenizer.eos_token_id = 8
     assert recorded(tmp_path)["truncated"].tolist() == [False, True, False]
 
 
-def test_a_prompt_that_leaves_less_room_lowers_the_limit(queue, tmp_path):
+def test_a_prompt_that_leaves_less_room_lowers_the_limit(fetched, tmp_path):
     settings = config(record_dir=str(tmp_path))
     settings.actor_rollout_ref.rollout.max_model_len = 9 + 3
-    Trainer(settings).fit(queue[0])
+    Trainer(settings).fit(fetched[0])
     assert recorded(tmp_path)["truncated"].tolist() == [False, False, True]
 
 
-def test_several_updates_a_step_are_recorded_together(queue, tmp_path):
+def test_several_updates_a_step_are_recorded_together(fetched, tmp_path):
     """`parameter_sync_step` of separate_async: verl hands the batches of all updates over as one."""
     keys, tags, _ = batch()
     trainer, metrics = Trainer(config(record_dir=str(tmp_path))), {}
     trainer.global_steps = 1
     for part in (slice(0, 2), slice(2, 3)):
         trainer._update_actor(SimpleNamespace(keys=keys[part], tags=tags[part], partition_id="train"), {})
-    trainer._compute_metrics(queue[0], metrics, {}, 1, 0)
+    trainer._compute_metrics(fetched[0], metrics, {}, 1, 0)
     assert metrics["task/ocr_regular/score"] == 0.75 and metrics["task/cut_point_detection/score"] == 0.25
     assert metrics["sv6d/padded_sequences"] == 1
 
 
-def test_a_step_without_an_update_has_its_metrics(queue):
+def test_a_step_without_an_update_has_its_metrics(fetched):
     trainer, metrics = Trainer(config()), {}
-    trainer._compute_metrics(queue[0], metrics, {}, 2, 0)
+    trainer._compute_metrics(fetched[0], metrics, {}, 2, 0)
     assert metrics["task/ocr_regular/score"] == 0.75
 
 
-def test_what_cannot_be_measured_ends_the_step_with_its_reason(queue, monkeypatch):
+def test_what_cannot_be_measured_ends_the_step_with_its_reason(fetched, monkeypatch):
     monkeypatch.setattr(recording.tq, "kv_batch_get", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        Trainer(config()).fit(queue[0])
+        Trainer(config()).fit(fetched[0])
 
 
-def test_without_a_folder_nothing_is_recorded_but_the_metrics_are_there(queue, tmp_path):
+def test_without_a_folder_nothing_is_recorded_but_the_metrics_are_there(fetched, tmp_path):
     trainer, metrics = Trainer(config()), {}
-    trainer._compute_metrics(queue[0], metrics, {}, 2, 0)
+    trainer._compute_metrics(fetched[0], metrics, {}, 2, 0)
     assert metrics["task/ocr_regular/score"] == 0.75 and metrics["timing_s/sv6d_record"] >= 0
     assert "sv6d/unrecorded_rollouts" not in metrics
     assert list(tmp_path.iterdir()) == []
 
 
-def test_texts_of_some_of_all_or_of_none_are_recorded(queue, tmp_path):
+def test_texts_of_some_of_all_or_of_none_are_recorded(fetched, tmp_path):
     for asked, expected in ((1, ["5 6", None, None]), ("all", ["5 6", "5 6 7 8", "9 9 9"]), ("none", [None] * 3)):
-        Trainer(config(record_dir=str(tmp_path / str(asked)), record_responses=asked)).fit(queue[0])
+        Trainer(config(record_dir=str(tmp_path / str(asked)), record_responses=asked)).fit(fetched[0])
         assert recorded(tmp_path / str(asked))["response"].tolist() == expected
     truths = recorded(tmp_path / "all")["ground_truth"].tolist()
     assert truths == ["56", "56", '[{"start": 0}]']
 
 
 @pytest.mark.parametrize("asked", [True, -1, "some", 2.5])
-def test_another_wish_for_texts_is_refused(asked, queue):
+def test_another_wish_for_texts_is_refused(asked, fetched):
     with pytest.raises(ValueError, match=f"sv6d.record_responses={asked}: give the number"):
         Trainer(config(record_responses=asked))
+
+
+class Busy(Trainer):
+    """Reads the queue on its own thread for as long as the recording thread reads it, as verl's trainer may."""
+
+    def _update_actor(self, batch, metrics):
+        result = super()._update_actor(batch, metrics)
+        while not self._measuring[-1].done():
+            recording.tq.kv_batch_get(keys=batch.keys[:5], partition_id="train", select_fields=["rm_scores"])
+        return result
+
+
+@pytest.mark.slow  # Ray and a TransferQueue: ten seconds to start
+def test_on_a_real_transfer_queue_that_the_trainer_reads_at_the_same_time(queue, tmp_path, monkeypatch):
+    """Forty rollouts of 1 to 40 tokens: score i / 40, every token's entropy i, two tasks by turns, groups of four."""
+    monkeypatch.setattr(recording, "require_plugin", lambda: None)
+    count = 40
+    keys = [f"{i // 8}{'ab'[i % 2]}_{i}_0" for i in range(count)]
+    tasks = [("ocr_regular", "subject")[i % 2] for i in range(count)]
+    rewards = [{"reward_extra_info": components(i / count)} for i in range(count)]
+    tokens = {
+        "rm_scores": [torch.cat([torch.zeros(i), torch.tensor([i / count])]) for i in range(count)],
+        "response_mask": [torch.ones(i + 1, dtype=torch.int64) for i in range(count)],
+        "entropy": [torch.full((i + 1,), float(i)) for i in range(count)],
+        "responses": [torch.full((i + 1,), 7) for i in range(count)],
+    }
+    tokens |= {name: tokens["entropy"] for name in ("advantages", "rollout_log_probs", "old_log_probs")}
+    columns = {"data_source": tasks, "extra_info": [{"id": "p"}] * count, "extra_fields": rewards}
+    columns["reward_model"] = [{"ground_truth": task} for task in tasks]
+    fields = {name: NonTensorStack.from_list([NonTensorData(v) for v in values]) for name, values in columns.items()}
+    fields |= {name: nested_tensor_from_tensor_list(rows) for name, rows in tokens.items()}
+    tags = [
+        {"prompt_len": 9, "response_len": i + 1, "min_global_steps": 0, "max_global_steps": 0} for i in range(count)
+    ]
+    queue.kv_batch_put(keys=keys, partition_id="train", tags=tags, fields=TensorDict(fields, batch_size=count))
+    trainer = Busy(config(record_dir=str(tmp_path), record_responses=2))
+    trainer.fit(KVBatchMeta(partition_id="train", keys=keys, tags=tags))
+    queue.kv_clear(keys=keys, partition_id="train")
+    written = recorded(tmp_path)
+    assert written["score"].tolist() == pytest.approx([i / count for i in range(count)])
+    assert written["entropy"].tolist() == written["advantage"].tolist() == list(range(count))
+    assert written["task"].tolist() == tasks and written.groupby("group").size().tolist() == [4] * 10
+    assert written["truncated"].tolist() == [length >= 4 for length in range(1, count + 1)]
+    kept = written[written["response"].notna()]
+    assert kept["uid"].tolist() == [keys[1], keys[39]]  # step 1: the worst and the best of the second task
+    assert kept["ground_truth"].tolist() == ["subject"] * 2 and kept["response"].tolist()[0] == "7 7"
 
 
 def test_verl_knows_the_three_trainers():
