@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import ray
 from sv6d.verl_plugin.mends import weight_socket
+from verl.workers import rollout
 from verl.workers.config import RolloutConfig
-from verl.workers.rollout import utils as rollout_utils
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
 MODULE = "verl.workers.rollout.vllm_rollout.vllm_rollout"
@@ -40,7 +40,7 @@ def run_of(monkeypatch, unmended):
 
 def test_without_the_mend_two_runs_meet_at_one_socket(run_of):
     _, run = run_of
-    assert weight_socket.needed(rollout_utils)
+    assert weight_socket.needed(rollout)
     assert run(6379)[0] == run(6380)[0]
 
 
@@ -49,8 +49,8 @@ def test_with_it_each_run_has_its_own_where_both_its_sides_meet(run_of, monkeypa
     found = {"vllm_rollout": module, "vllm_async_server": SimpleNamespace(vLLMHttpServer=Server)}
     monkeypatch.setattr(Server, "__init__", Server.__init__)  # so that it is itself again afterwards
     monkeypatch.setattr(weight_socket, "after_import", lambda name, callback: callback(found[name.rsplit(".")[-1]]))
-    weight_socket.apply(rollout_utils)
-    weight_socket.apply(rollout_utils)  # once is enough
+    weight_socket.apply(rollout)
+    weight_socket.apply(rollout)  # once is enough
     (sends, receives), (other, _) = run(6379), run(6380)
     assert sends == receives == "ipc:///tmp/rl-colocate-zmq-10.0.0.1-6379-01000000-replica-0-rank-0.sock"
     assert other != sends
@@ -61,4 +61,4 @@ def test_it_rests_where_verl_names_the_cluster_itself_and_where_there_is_no_vllm
     (tmp_path / "vllm_rollout").mkdir()
     if source:
         (tmp_path / "vllm_rollout" / "vllm_rollout.py").write_text(source)
-    assert not weight_socket.needed(SimpleNamespace(__file__=str(tmp_path / "utils.py")))
+    assert not weight_socket.needed(SimpleNamespace(__file__=str(tmp_path / "__init__.py")))
