@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from ..verl_plugin.checkpoint_folder import stop_file
 from .restarts import PREEMPTED
 
 
@@ -36,8 +37,6 @@ def main(path: str) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
-
-    from ..verl_plugin.stopping import stop_file
 
     config = OmegaConf.load(path)
     stop = stop_file(config)

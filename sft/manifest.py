@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from .checkpoints import STEP, TRACKER
 
 MANIFEST = "manifest.json"
+UNFINISHED = "unfinished"
+"""A file in a checkpoint that is being saved, or that was found damaged: it is rubbish, and goes with the next rotation."""
 BLOCK = 1 << 22
 
 
@@ -34,6 +36,17 @@ def steps_saved(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items(), reverse=True))
 
 
+def begin(checkpoint: Path) -> None:
+    """Make room for a checkpoint that is about to be saved.
+
+    Raises:
+        OSError: the disk.
+    """
+    shutil.rmtree(checkpoint, ignore_errors=True)  # of an attempt that was cut short
+    checkpoint.mkdir(parents=True)
+    (checkpoint / UNFINISHED).touch()
+
+
 def seal(checkpoint: Path, about: Mapping[str, Any] | None = None) -> None:
     """Declare a checkpoint whole: its files are brought to the disk, read back and written down with size and checksum.
 
@@ -43,6 +56,7 @@ def seal(checkpoint: Path, about: Mapping[str, Any] | None = None) -> None:
     Raises:
         OSError: the disk.
     """
+    (checkpoint / UNFINISHED).unlink(missing_ok=True)
     files = _files(checkpoint)
     with ThreadPoolExecutor() as pool:  # crc32 and reads release the interpreter's lock
         sums = list(pool.map(_measure, files))
@@ -73,7 +87,7 @@ def faults(checkpoint: Path) -> list[str]:
     try:
         files = json.loads((checkpoint / MANIFEST).read_text())["files"]
     except FileNotFoundError:
-        return [f"it has no {MANIFEST}: its saving was cut short"]
+        return [_why_unfinished(checkpoint)]
     except (ValueError, KeyError, TypeError):
         return [f"its {MANIFEST} is not readable"]
     with ThreadPoolExecutor() as pool:
@@ -82,15 +96,23 @@ def faults(checkpoint: Path) -> list[str]:
 
 
 def last_whole(folder: Path) -> Found:
-    """The last checkpoint of a run that is whole, every byte of it read; those beyond it with what is wrong with them."""
+    """The last checkpoint of a run that is whole, every byte of it read; those beyond it are rejected."""
     rejected = []
     for step, checkpoint in steps_saved(folder).items():
         wrong = faults(checkpoint)
         if not wrong:
             return Found(step, checkpoint, rejected)
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        rejected.append(f"{checkpoint} is not whole: {wrong[0]}{more}")
+        why = wrong[0] + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")
+        if is_sealed(checkpoint):
+            reject(checkpoint, why)
+        rejected.append(f"{checkpoint} is not whole: {why}")
     return Found(0, None, rejected)
+
+
+def reject(checkpoint: Path, why: str) -> None:
+    """A checkpoint that is not whole counts no longer, lest it be kept in the place of one that is."""
+    (checkpoint / UNFINISHED).write_text(why)
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
 
 
 def name_latest(folder: Path, step: int) -> None:
@@ -102,12 +124,19 @@ def name_latest(folder: Path, step: int) -> None:
 
 
 def prune(folder: Path, keep: int | None) -> None:
-    """Remove all but the last `keep` sealed checkpoints, at least one; None keeps all. Those that are not sealed stay."""
-    if not keep:
-        return
-    sealed = [checkpoint for checkpoint in steps_saved(folder).values() if is_sealed(checkpoint)]
-    for checkpoint in sealed[max(keep, 1) :]:
+    """Remove all but the last `keep` sealed checkpoints, None keeps all; and what is unfinished.
+
+    A checkpoint that is neither, of plain verl say, stays.
+    """
+    saved = steps_saved(folder).values()
+    old = [checkpoint for checkpoint in saved if is_sealed(checkpoint)][keep:] if keep else []
+    for checkpoint in [*old, *(checkpoint for checkpoint in saved if (checkpoint / UNFINISHED).exists())]:
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _why_unfinished(checkpoint: Path) -> str:
+    noted = checkpoint / UNFINISHED
+    return (noted.read_text() if noted.exists() else "") or f"it has no {MANIFEST}: its saving was cut short"
 
 
 def _files(checkpoint: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """The training process of `sv6d sft`, one a rank: `torchrun ... -m sv6d.sft.train config.yaml` with a configuration of `sv6d sft`."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.distributed.elastic.multiprocessing.errors import record
 from verl.trainer.sft_trainer import SFTTrainer
+from verl.utils import tensordict_utils as tu
 from verl.utils.device import auto_set_device
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
@@ -21,6 +21,23 @@ class WarmStart(SFTTrainer):
         super()._build_dataloader()
         self.train_sampler.shuffle = False
 
+    def _build_engine(self):
+        """What every rank measured alike (the components' rates) is logged as one number, not as a list of the ranks'."""
+        super()._build_engine()
+        train_batch = self.training_client.train_batch
+
+        def measured(data):
+            output = train_batch(data)
+            if output is not None:
+                metrics = tu.get(output, "metrics")
+                alike = {
+                    key: value[0] for key, value in metrics.items() if isinstance(value, list) and len({*value}) == 1
+                }
+                metrics.update(alike)
+            return output
+
+        self.training_client.train_batch = measured
+
     def _build_ckpt_handler(self):
         """Checkpoints count once they are sealed; verl's rotation, which forgets those of earlier attempts, is replaced."""
         super()._build_ckpt_handler()
@@ -31,7 +48,7 @@ class WarmStart(SFTTrainer):
         def save_whole(step):
             checkpoint = folder / f"global_step_{step}"
             if self.rank == 0:
-                shutil.rmtree(checkpoint, ignore_errors=True)  # of an attempt that was cut short
+                manifest.begin(checkpoint)
             torch.distributed.barrier()
             save(step)
             if self.rank == 0:

@@ -17,3 +17,8 @@ def resumed_from(trainer) -> Path | None:
     if trainer.config.trainer.resume_mode == "resume_path":
         return Path(trainer.config.trainer.resume_from_path)
     return Path(trainer.config.trainer.default_local_dir, f"global_step_{trainer.global_steps}")
+
+
+def stop_file(config) -> Path:
+    """The file among a run's checkpoints that asks it to stop (`stopping.py`)."""
+    return Path(config.trainer.default_local_dir, "stop")

@@ -45,8 +45,8 @@ class SavingTrainer:
         folder, keep = Path(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}"), self._keep
         # A full disk is an OSError here, a RuntimeError of torch or TransferQueue there.
         try:
-            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was cut short
             manifest.prune(folder.parent, keep - 1 if keep and keep > 1 else keep)  # room for the new one
+            manifest.begin(folder)
             super()._save_checkpoint()
         except (OSError, RuntimeError) as error:
             self._give_up(folder, error)

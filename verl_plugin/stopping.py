@@ -1,8 +1,8 @@
 """Stopping a run so that it can go on: a file asks for it, the trainer saves and leaves.
 
-A cluster that takes its machines back sends SIGTERM; the training process answers it with the file (`STOP`, among the
-checkpoints), and whoever may write there can ask by hand. A step that still waits for rollouts is given up, with nothing
-trained of it; one that is past that is finished first.
+A cluster that takes its machines back sends SIGTERM; the training process answers it with the file
+(`checkpoint_folder.stop_file`), and whoever may write there can ask by hand. A step that still waits for rollouts is given
+up, with nothing trained of it; one that is past that is finished first.
 """
 
 import logging
@@ -11,12 +11,11 @@ from pathlib import Path
 
 from ..data_mixers.torch_loader import PositionLoader
 from ..sft import manifest
-from .checkpoint_folder import resumed_from
+from .checkpoint_folder import resumed_from, stop_file
 from .replay_buffer import Balanced
 
 logger = logging.getLogger(__name__)
 
-STOP = "stop"
 LOOK_SECONDS = 1.0
 DISPATCHED = "dispatched"
 """In a manifest: the prompts of the step after the checkpoint are among those in flight already."""
@@ -28,11 +27,6 @@ class Stop(Exception):
     def __init__(self, given_up: bool):
         super().__init__("asked to stop")
         self.given_up = given_up
-
-
-def stop_file(config) -> Path:
-    """The file that asks a run to stop."""
-    return Path(config.trainer.default_local_dir, STOP)
 
 
 class StoppableTrainer:

@@ -28,23 +28,35 @@ class Watch:
 
     def __init__(self, actors: Mapping[str, ray.actor.ActorHandle]):
         self.actors = dict(actors)
-        self._asked = {actor.__ray_ready__.remote(): name for name, actor in self.actors.items()}
+        self._asked: dict[ray.ObjectRef, str] = {}
+        for name in self.actors:
+            self._ask(name)
+
+    def _ask(self, name: str) -> None:
+        self._asked[self.actors[name].__ray_call__.remote(sign_of_life)] = name
 
     def look(self) -> None:
         """
         Raises:
-            WorkerDied: an actor is dead.
+            WorkerDied: an actor is dead, or the engine that it serves.
         """
         answered, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
         for ref in answered:
             name = self._asked.pop(ref)
             try:
-                ray.get(ref)
+                wrong = ray.get(ref)
             except ActorDiedError as error:
                 raise WorkerDied(f"{name} died; the run cannot go on without it. {error}") from error
             except ActorUnavailableError:  # the network, for now
-                pass
-            self._asked[self.actors[name].__ray_ready__.remote()] = name
+                wrong = None
+            if wrong:
+                raise WorkerDied(f"{name}: {wrong}; the run cannot go on without it")
+            self._ask(name)
+
+
+def sign_of_life(actor) -> str | None:
+    """Runs in an actor, in which all is well (None), or vLLM's engine, a process of its own, is dead."""
+    return "its engine died" if getattr(getattr(actor, "engine", None), "errored", False) else None
 
 
 class WatchedTrainer:

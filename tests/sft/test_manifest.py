@@ -3,7 +3,18 @@
 import json
 
 import pytest
-from sv6d.sft.manifest import MANIFEST, faults, is_sealed, last_sealed, last_whole, name_latest, noted, prune, seal
+from sv6d.sft.manifest import (
+    MANIFEST,
+    begin,
+    faults,
+    last_sealed,
+    last_whole,
+    name_latest,
+    noted,
+    prune,
+    seal,
+    steps_saved,
+)
 
 WEIGHTS, OPTIMIZER = bytes(range(256)) * 40, b"momentum"
 
@@ -86,12 +97,39 @@ def test_verl_is_told_where_to_go_on(tmp_path):
     assert not (tmp_path / "latest_checkpointed_iteration.txt").exists()
 
 
-@pytest.mark.parametrize(("keep", "left"), [(None, [10, 20, 30]), (2, [20, 30]), (1, [30])])
+@pytest.mark.parametrize(("keep", "left"), [(None, [30, 20, 10]), (2, [30, 20]), (1, [30])])
 def test_old_checkpoints_go_and_the_last_whole_one_never_does(tmp_path, keep, left):
     for step in (10, 20, 30):
         checkpoint(tmp_path, step)
-    checkpoint(tmp_path, 40, sealed=False)  # being saved
     prune(tmp_path, keep)
-    assert [step for step in (10, 20, 30) if (tmp_path / f"global_step_{step}").exists()] == left
-    assert (tmp_path / "global_step_40").exists() and not is_sealed(tmp_path / "global_step_40")
+    assert list(steps_saved(tmp_path)) == left
     assert last_sealed(tmp_path) == 30
+
+
+def test_what_was_cut_short_goes_with_the_old_ones_and_what_is_not_ours_stays(tmp_path):
+    checkpoint(tmp_path, 10)
+    begin(tmp_path / "global_step_20")
+    checkpoint(tmp_path, 5, sealed=False)  # of plain verl
+    assert faults(tmp_path / "global_step_20") == ["it has no manifest.json: its saving was cut short"]
+    prune(tmp_path, 1)
+    assert list(steps_saved(tmp_path)) == [10, 5]
+
+
+def test_a_damaged_checkpoint_is_not_kept_in_the_place_of_a_whole_one(tmp_path):
+    checkpoint(tmp_path, 10)
+    truncate(checkpoint(tmp_path, 20))
+    told = last_whole(tmp_path).rejected
+    assert last_whole(tmp_path).rejected == told  # and the next time the same is told
+    assert last_sealed(tmp_path) == 10
+    prune(tmp_path, 1)
+    assert list(steps_saved(tmp_path)) == [10]
+
+
+def test_a_checkpoint_begins_empty_and_is_unfinished_until_it_is_sealed(tmp_path):
+    folder = checkpoint(tmp_path, 10)
+    begin(folder)
+    assert last_whole(tmp_path).step == 0
+    (folder / "weights").write_bytes(WEIGHTS)
+    seal(folder)
+    assert last_whole(tmp_path) == (10, folder, [])
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "weights"]

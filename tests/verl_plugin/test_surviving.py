@@ -5,7 +5,9 @@ was trained on where weights would be.
 
 import errno
 import json
+import os
 import random
+import time
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -20,7 +22,6 @@ from sv6d.recipes.compose import compose
 from sv6d.sft import manifest
 from sv6d.verl_plugin import recording
 from sv6d.verl_plugin.saving import CheckpointNotSaved, forget_trained
-from sv6d.verl_plugin.stopping import STOP
 from sv6d.verl_plugin.trainers import ColocateAsyncTrainer, SyncTrainer
 from sv6d.verl_plugin.watching import Watch, WorkerDied
 from tensordict import TensorDict
@@ -226,7 +227,7 @@ def ask_to_stop(folder, place):
 
     def strikes(reached):
         if reached == place:
-            (folder / STOP).touch()
+            (folder / "stop").touch()
 
     return strikes
 
@@ -259,7 +260,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(run, tmp_path, mode, place
     assert done < STEPS and stopped.actor_rollout_wg.trained == UNINTERRUPTED[:done]
     assert stopped.measured == list(range(1, done + 1))  # nothing of a step is left half
     assert manifest.last_whole(tmp_path).step == done
-    (tmp_path / STOP).unlink()
+    (tmp_path / "stop").unlink()
     assert run(mode, 2).actor_rollout_wg.trained == UNINTERRUPTED
 
 
@@ -268,7 +269,7 @@ def test_a_run_that_is_stopped_while_it_waits_gives_the_step_up_and_dispatches_n
     stopped = run("colocate_async", 1, ask_to_stop(tmp_path, "look 9"))
     in_flight = len(stopped.replay_buffer.quota.groups)
     assert in_flight == BATCH + BATCH // 2  # the step's, and half a batch ahead
-    (tmp_path / STOP).unlink()
+    (tmp_path / "stop").unlink()
     resumed = run("colocate_async", 2, at("look 1"))
     assert len(resumed.replay_buffer.quota.groups) == in_flight
 
@@ -280,7 +281,7 @@ def test_stops_and_kills_in_any_order_lose_nothing(run, tmp_path):
             [f"look {rng.randint(1, 12)}", f"update {rng.randint(1, STEPS)}", f"saved {rng.randint(1, 4) * 2}"]
         )
         run("colocate_async", seed, at(place) if rng.random() < 0.5 else ask_to_stop(tmp_path, place))
-        (tmp_path / STOP).unlink(missing_ok=True)
+        (tmp_path / "stop").unlink(missing_ok=True)
     assert run("colocate_async", 9).actor_rollout_wg.trained == UNINTERRUPTED
 
 
@@ -350,6 +351,15 @@ def test_the_last_whole_checkpoint_stays_until_the_next_is_whole(run, tmp_path, 
     assert len(manifest.steps_saved(tmp_path)) == 2
 
 
+def test_a_damaged_checkpoint_does_not_push_the_last_whole_one_out(run, tmp_path):
+    """Two are kept. The later one is damaged: it must not count when room is made for the next."""
+    run("colocate_async", 1, at("update 5"))
+    (tmp_path / "global_step_4" / "actor" / "weights.json").write_text("")
+    seen = []
+    run("colocate_async", 2, lambda place: seen.append(manifest.steps_saved(tmp_path)) if place == "saved 4" else None)
+    assert list(seen[0]) == [4, 2] and manifest.last_whole(tmp_path).step == STEPS
+
+
 # Workers that die
 
 
@@ -358,23 +368,20 @@ class Worker:
     """A stand-in for a worker of verl: what matters of one here is that it is a Ray actor."""
 
     def busy(self, seconds):
-        import time
-
         time.sleep(seconds)
 
     def die(self):
-        import os
-
         os._exit(1)
+
+    def lose_engine(self):
+        self.engine = SimpleNamespace(errored=True)  # vLLM's client, when it has seen its process go
 
 
 def until_told(watch):
-    for _ in range(600):
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
         watch.look()
-        ray.wait([ray.put(None)], timeout=0.05)
-        import time
-
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def test_a_dead_worker_is_told_by_name(queue):
@@ -386,6 +393,16 @@ def test_a_dead_worker_is_told_by_name(queue):
     with pytest.raises(WorkerDied, match=r"^reward worker 1 died; the run cannot go on without it"):
         until_told(watch)
     ray.kill(alive)
+
+
+def test_a_server_without_its_engine_is_a_dead_one(queue):
+    server = Worker.remote()
+    watch = Watch({"rollout server 0": server})
+    watch.look()
+    ray.get(server.lose_engine.remote())
+    with pytest.raises(WorkerDied, match="rollout server 0: its engine died; the run"):
+        until_told(watch)
+    ray.kill(server)
 
 
 def test_a_busy_worker_is_not_taken_for_a_dead_one(queue):
