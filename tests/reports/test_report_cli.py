@@ -1,6 +1,7 @@
 """`sv6d report`: the page, the numbers, and what it says of folders that are not whole runs."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -25,6 +26,41 @@ def test_a_whole_run_gives_a_page_and_its_numbers(tmp_path):
     assert f"{ends['reward_first']:.3f} -> {ends['reward_last']:.3f}" in result.output
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_without_an_output_the_run_is_told_in_a_few_lines_and_nothing_is_written(tmp_path):
+    run = build(tmp_path / "run", steps=2, tasks=("subject",))
+    before = sorted(tmp_path.rglob("*"))
+    result = report(run)
+    assert result.exit_code == 0
+    assert "reward " in result.output
+    assert "-o report.html writes the page" in result.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_several_runs_go_on_one_page_under_names_of_their_own(tmp_path):
+    runs = [build(tmp_path / name / "grpo", steps=2, seed=i, tasks=("subject",)) for i, name in enumerate("ab")]
+    result = report(*runs, runs[0], "-o", tmp_path / "report.html", "--json", tmp_path / "report.json")
+    assert result.exit_code == 0, result.output
+    shown = json.loads((tmp_path / "report.json").read_text())["runs"]
+    assert [run["name"] for run in shown] == ["a/grpo", "b/grpo", "a/grpo (2)"]
+    assert shown[0]["summary"] == shown[2]["summary"] != shown[1]["summary"]
+
+
+def test_check_prints_what_was_found_and_exits_with_4_on_an_alarm(tmp_path):
+    """Half of a task's rollouts could not be scored: an alarm of the diagnosis."""
+    run = build(tmp_path / "run", steps=8, tasks=("subject", "ocr_regular"), failing={"ocr_regular": 0.5})
+    result = report(run, "--check")
+    assert result.exit_code == 4
+    assert "alarm: Scoring fails (ocr_regular, steps" in result.output
+    assert re.search(r"[1-9]\d* alarm\(s\)", result.output)
+    assert report(run).exit_code == 0  # without --check a finding is no failure
+
+
+def test_check_on_a_healthy_run_exits_with_0(tmp_path):
+    result = report(build(tmp_path / "run", steps=8, tasks=("subject", "ocr_regular"), prompts=6), "--check")
+    assert result.exit_code == 0
+    assert "0 alarm(s)" in result.output
 
 
 def test_the_page_is_one_file_that_asks_nothing_of_the_network(tmp_path):
