@@ -23,7 +23,7 @@ SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi"}
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder for documents.jsonl, rejected.jsonl, answers.jsonl.",
+    help="Folder for documents.jsonl and what else is left.",
 )
 @click.option("--endpoint", required=True, help="OpenAI-compatible address, as http://host:8000/v1 (vLLM).")
 @click.option("--model", required=True, help="The model's name there; it must see pictures.")
@@ -36,14 +36,14 @@ SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi"}
     default=Limits().confidence,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Labels below are dropped; 0 keeps all.",
+    help="Labels below go; 0 keeps all.",
 )
 @click.option(
     "--min-complete",
     default=Limits().complete,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Documents that keep a smaller share of their labels are rejected.",
+    help="Share of its labels that a document must keep.",
 )
 @click.option(
     "--frames", default=4, show_default=True, type=click.IntRange(1), help="Frames of a shot that the model sees."

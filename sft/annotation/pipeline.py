@@ -91,7 +91,8 @@ def annotate_on_ray(
     """
     import ray
 
-    ray.init(address, ignore_reinit_error=True, log_to_driver=False)
+    if not ray.is_initialized():
+        ray.init(address, log_to_driver=False)
     rows = [{"video": video, "known": known.get(video, {})} for video in videos]
     data = ray.data.from_items(rows, override_num_blocks=max(1, min(len(rows), 4 * workers)))
     for row in data.map(partial(_row, settings=settings), concurrency=workers).iter_rows():

@@ -34,7 +34,7 @@ def find_shots(video: Path) -> tuple[list[Span], float]:
         manager.detect_scenes(stream)
     except (VideoOpenFailure, OSError, ValueError) as error:
         raise UnreadableVideo(f"{video} does not decode: {error}") from error
-    seconds = round(float(stream.position.seconds), 3)
+    seconds = round(float((stream.duration or stream.position).seconds), 3)
     if seconds <= 0:
         raise UnreadableVideo(f"{video} holds no picture")
     cuts = [round(float(start.seconds), 3) for start, _ in manager.get_scene_list()]
