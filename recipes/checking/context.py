@@ -83,7 +83,7 @@ def token_edge(config: DictConfig, model_config: Mapping[str, Any]) -> int:
 
 
 def lengths(subject: Subject) -> Iterator[Finding]:
-    """The settings of length against one another, and against the model's positions."""
+    """The settings of length against one another."""
     config, rollout = subject.config, subject.config.actor_rollout_ref.rollout
     prompt, response = config.data.max_prompt_length, config.data.max_response_length
     whole = prompt + response
@@ -91,13 +91,6 @@ def lengths(subject: Subject) -> Iterator[Finding]:
         yield error(
             f"rollout.max_model_len={rollout.max_model_len:,} is less than data.max_prompt_length + data.max_response_length = "
             f"{prompt:,} + {response:,} = {whole:,}: the longest prompts have no room for an answer. Set it to {whole:,}"
-        )
-    text = subject.model_config.get("text_config", subject.model_config)
-    positions = text.get("max_position_embeddings")
-    if positions and (rollout.max_model_len or whole) > positions:
-        yield error(
-            f"sequences of up to {rollout.max_model_len or whole:,} tokens, and the model has {positions:,} positions "
-            f"(max_position_embeddings); lower data.max_prompt_length and rollout.max_model_len"
         )
     parallel, actor = sequence_parallel(config), config.actor_rollout_ref.actor
     for key, dynamic, tokens in (
@@ -113,6 +106,19 @@ def lengths(subject: Subject) -> Iterator[Finding]:
                 f"actor_rollout_ref.{key}={tokens:,}{f' x {parallel} GPUs a sequence' if parallel > 1 else ''} is less than one "
                 f"longest sequence of {whole:,} tokens, at which verl stops; set it to {-(-whole // parallel):,} or more"
             )
+
+
+def positions(subject: Subject) -> Iterator[Finding]:
+    """The longest sequence against the positions that the model was made for."""
+    config, longest = subject.config, subject.config.actor_rollout_ref.rollout.max_model_len
+    longest = longest or config.data.max_prompt_length + config.data.max_response_length
+    text = subject.model_config.get("text_config", subject.model_config)
+    most = text.get("max_position_embeddings")
+    if most and longest > most:
+        yield error(
+            f"sequences of up to {longest:,} tokens, and the model has {most:,} positions (max_position_embeddings); lower "
+            f"data.max_prompt_length and rollout.max_model_len"
+        )
 
 
 def vision(subject: Subject) -> Iterator[Finding]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from omegaconf import DictConfig, OmegaConf
 
 from ...data_mixers.mixture import Mixture
-from ...data_mixers.sources import TOLERANCE, count_tasks
+from ...data_mixers.sources import TOLERANCE
 from ...schema import TASKS
-from .finding import Finding, error, note, warning
+from .finding import Finding, Unreadable, error, note, warning
 from .subject import Subject
 
 THEN = {
@@ -22,7 +22,11 @@ MANY_PASSES = 10
 
 def rows(subject: Subject) -> Iterator[Finding]:
     """Every row against the schema: its task, its ground truth, the places of its media in the prompt."""
-    found = subject.rows
+    try:
+        found = subject.rows
+    except Unreadable as wrong:
+        yield error(str(wrong))
+        return
     sizes = Counter(row["data_source"] for row in found.rows)
     for index, reason in list(found.homeless.items())[:3]:
         yield error(f"{len(found.homeless)} rows are of no task, at which training stops, as row {index}: {reason}")
@@ -60,7 +64,11 @@ def quotas(subject: Subject) -> Iterator[Finding]:
     if config.data.custom_cls.name != "MixtureDataset":
         yield note(f"data.custom_cls.name={config.data.custom_cls.name}: which rows it draws is not known here")
         return
-    sizes = count_tasks(subject.files)
+    try:
+        sizes = subject.task_counts
+    except Unreadable as wrong:
+        yield error(str(wrong))
+        return
     yield from _missing_tasks(config, sizes)
     settings = OmegaConf.to_container(config.data.mixture, resolve=True)
     chosen = {key: settings[key] for key in ("weights", "seed", "exhausted", "mode") if key in settings}

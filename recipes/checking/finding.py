@@ -24,6 +24,10 @@ class NotKnown(Exception):
     """What a check needs cannot be had (no model folder, no rows); another check says why it is missing."""
 
 
+class Unreadable(NotKnown):
+    """Row files that are there and cannot be read: the checks of the rows say so, others pass over it."""
+
+
 def counted(number: int, noun: str) -> str:
     """ "1 rank", "1,000 ranks"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,5 +1,6 @@
 """What a run needs to be there before anything heavy starts: the model, the rows, the GPUs."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ def model_folder(config: DictConfig) -> Iterator[Finding]:
             inside = sorted(str(p.parent) for p in path.glob("**/config.json"))[-3:]
             hint = f" It lies in {', '.join(inside)}." if inside else ""
             yield error(f"sv6d.model={model}: the folder has no config.json, so it is no Hugging Face model.{hint}")
+            return
+        try:
+            json.loads((path / "config.json").read_text())
+        except ValueError as wrong:
+            yield error(f"{path / 'config.json'} is not JSON: {wrong}. Copy it anew from where the model was saved")
         return
     on_the_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) and os.environ.get("HF_HUB_OFFLINE") not in {"1", "true"}
     if not on_the_hub or path.parent.is_dir():

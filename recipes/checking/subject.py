@@ -6,14 +6,17 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from ...data_mixers.rows import RowError, fill_options
-from ...data_mixers.sources import Inspection, inspect_rows, row_files
+from ...data_mixers.sources import Inspection, count_tasks, inspect_rows, row_files
 from ...rewards.families import find_taxonomy
 from ...schema import TaxonomyError
-from .finding import NotKnown
+from .finding import NotKnown, Unreadable
 from .model_size import ModelSize, find_config
+
+UNREADABLE = (TaxonomyError, RowError, OSError, pa.ArrowException)
 
 
 class Subject:
@@ -93,11 +96,19 @@ class Subject:
 
     @cached_property
     def rows(self) -> Inspection:
-        """All rows, and what is wrong with them. Raises NotKnown where they cannot be read."""
+        """All rows, and what is wrong with them. Raises NotKnown where there are none, Unreadable where they cannot be read."""
         try:
             return inspect_rows(self.files, find_taxonomy(self.config.data.get("mixture", {}).get("taxonomy")))
-        except (TaxonomyError, RowError) as error:
-            raise NotKnown(str(error)) from error
+        except UNREADABLE as error:
+            raise Unreadable(str(error)) from error
+
+    @cached_property
+    def task_counts(self) -> dict[str, int]:
+        """Rows by task, without a look at them. Raises as `rows` does."""
+        try:
+            return count_tasks(self.files)
+        except UNREADABLE as error:
+            raise Unreadable(f"a row file cannot be read: {error}") from error
 
     @cached_property
     def sample(self) -> list[dict[str, Any]]:

@@ -56,6 +56,7 @@ CHECKS = (
     Check("staleness", asynchrony.staleness, quick=True),
     Check("beyond Table 3", beyond.settings, quick=True),
     Check("lengths", context.lengths, quick=True),
+    Check("positions", context.positions, quick=True),
     Check("quotas", data.quotas, quick=True),
     Check("rows", data.rows),
     Check("vision tokens", context.vision),

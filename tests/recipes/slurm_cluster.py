@@ -86,9 +86,7 @@ class Slurm:
 
     def _daemon(self, *command: str) -> None:
         with (self.folder / f"{command[0]}-{len(self.daemons)}.out").open("w") as log:
-            self.daemons.append(
-                subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
-            )
+            self.daemons.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT))
 
     def _until(self, true, seconds: float = 30) -> None:
         end = time.monotonic() + seconds

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from preflight import SEGMENTS, example, findings, only, subject, write_task
 from sv6d.data_mixers.clips import plan
 from sv6d.data_mixers.media import Probe
-from sv6d.recipes.checking.context import clip, frames_of, lengths, vision
+from sv6d.recipes.checking.context import clip, frames_of, lengths, positions, vision
 
 REPORT = {"fps": 4, "max_frames": 768, "min_pixels": 65536, "max_pixels": 262144, "total_pixels": 50000 * 1024}
 
@@ -101,7 +101,7 @@ def test_sequence_parallelism_shares_a_sequence():
 def test_more_positions_than_the_model_has():
     of = subject("leum_8b_1node")
     of.model_config["text_config"]["max_position_embeddings"] = 32768
-    level, text = only(lengths, of)
+    level, text = only(positions, of)
     assert level == "error" and "the model has 32,768 positions" in text
 
 

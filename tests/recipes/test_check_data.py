@@ -7,6 +7,7 @@ from preflight import SEGMENTS, example, findings, only, subject, write_json, wr
 from sv6d.data_mixers.rows import Example, to_rl_row, write_rows
 from sv6d.recipes.checking import inputs
 from sv6d.recipes.checking.data import media_files, quotas, rows
+from sv6d.recipes.checking.finding import NotKnown
 
 
 def of(folder, *settings, **options):
@@ -40,6 +41,16 @@ def test_rows_of_no_task_are_an_error(tmp_path):
     write_rows([{**to_rl_row(example(), 0), "data_source": "shot_framming"}], tmp_path / "rl" / "a.parquet")
     level, text = only(rows, of(tmp_path))
     assert level == "error" and "1 rows are of no task" in text and "shot_framming" in text
+
+
+def test_a_file_that_is_no_row_file_is_an_error(tmp_path):
+    (tmp_path / "rl").mkdir()
+    (tmp_path / "rl" / "a.parquet").write_text("no parquet")
+    for check in (rows, quotas):
+        level, text = only(check, of(tmp_path))
+        assert level == "error" and "a.parquet" in text
+    with pytest.raises(NotKnown):  # the others pass over it
+        findings(media_files, of(tmp_path))
 
 
 def test_missing_media_are_told_by_task_with_the_first(sound):
@@ -140,6 +151,13 @@ def test_a_folder_above_the_model_points_to_it(tmp_path, sound):
     write_json(tmp_path / "model" / "huggingface" / "config.json", {})
     [text] = present(f"sv6d.model={tmp_path / 'model'}", f"sv6d.data={sound}")
     assert "has no config.json" in text and str(tmp_path / "model" / "huggingface") in text
+
+
+def test_a_broken_configuration_of_the_model_is_an_error(tmp_path, sound):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{")
+    [text] = present(f"sv6d.model={tmp_path / 'model'}", f"sv6d.data={sound}")
+    assert "config.json is not JSON" in text
 
 
 def test_missing_rows_are_named_with_the_command_that_makes_some(tmp_path):

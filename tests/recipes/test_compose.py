@@ -88,7 +88,9 @@ def test_leaves_are_dotted_names_with_unresolved_values():
 
 
 def test_cfg_changes_is_what_a_recipe_changes_of_verls_defaults_and_adds(tmp_path):
-    (tmp_path / "mine.yaml").write_text("defaults: [ppo_trainer, _self_]\ntrainer: {nnodes: 3, save_freq: -1}\nmine: 1\n")
+    (tmp_path / "mine.yaml").write_text(
+        "defaults: [ppo_trainer, _self_]\ntrainer: {nnodes: 3, save_freq: -1}\nmine: 1\n"
+    )
     config = compose("grpo", str(tmp_path / "mine.yaml"))
     assert shown("grpo", config, "changes") == "trainer:\n  nnodes: 3\nmine: 1\n"  # save_freq is -1 in verl too
     assert "total_epochs: 30" in shown("grpo", config, "job")

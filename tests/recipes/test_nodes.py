@@ -1,6 +1,8 @@
 """Is every node of the cluster fit for the run: the sentences, and the questions asked on a real Ray of several local nodes."""
 
+import json
 import os
+import subprocess
 import sys
 from copy import deepcopy
 from functools import cache
@@ -11,7 +13,7 @@ from click.testing import CliRunner
 from omegaconf import OmegaConf
 from sv6d.recipes.cli import main
 from sv6d.recipes.compose import RecipeError, compose
-from sv6d.recipes.launching import ray_job
+from sv6d.recipes.launching import ray_job, witness
 from sv6d.recipes.launching.nodes import (
     NodeReport,
     cluster_address,
@@ -25,6 +27,7 @@ from sv6d.recipes.launching.pools import pools
 from sv6d.recipes.launching.witness import fingerprint
 
 COMMANDS = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+ARGUMENTS = ({"sv6d.data": "."}, "token", "node-1", ["SEEN", "UNSEEN"])
 VERSIONS = {"python": "3.11.2", "verl": "0.9.1"}
 
 
@@ -91,6 +94,21 @@ def test_a_fingerprint_is_of_names_and_sizes(tmp_path):
     (tmp_path / "two" / "subject.parquet").write_bytes(b"more rows")
     assert fingerprint(str(tmp_path / "one")) != fingerprint(str(tmp_path / "two"))
     assert fingerprint(str(tmp_path / "none")) is None
+
+
+def test_the_witness_needs_nothing_but_python_so_that_it_can_tell_what_is_not_installed(tmp_path):
+    (tmp_path / "token").mkdir()
+    code = f"import json, runpy; look = runpy.run_path({witness.__file__!r})['look']; print(json.dumps(look(*{ARGUMENTS!r})))"
+    without_packages = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(without_packages, cwd=tmp_path, env={"SEEN": "1"}, capture_output=True, text=True, check=True)
+    seen = json.loads(done.stdout)
+    assert (seen["versions"]["sv6d"], seen["versions"]["verl"]) == (None, None)
+    assert seen["problems"] == ["`import verl` fails: ModuleNotFoundError: No module named 'verl'"]
+    assert seen["environment"] == {"SEEN": "1", "UNSEEN": None}
+    assert seen["shared"] is True and (tmp_path / "token" / "node-1").exists()
+    (tmp_path / "token" / "node-1").unlink()
+    (tmp_path / "token").rmdir()  # as on a node that does not mount the run's file system
+    assert witness.look({}, str(tmp_path / "token"), "node-1", [])["shared"] is False
 
 
 @pytest.mark.parametrize(
