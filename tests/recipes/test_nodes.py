@@ -27,7 +27,6 @@ from sv6d.recipes.launching.pools import pools
 from sv6d.recipes.launching.witness import fingerprint
 
 COMMANDS = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-ARGUMENTS = ({"sv6d.data": "."}, "token", "node-1", ["SEEN", "UNSEEN"])
 VERSIONS = {"python": "3.11.2", "verl": "0.9.1"}
 
 
@@ -97,18 +96,20 @@ def test_a_fingerprint_is_of_names_and_sizes(tmp_path):
 
 
 def test_the_witness_needs_nothing_but_python_so_that_it_can_tell_what_is_not_installed(tmp_path):
+    def look(token: str) -> dict:
+        arguments = ({"sv6d.data": "."}, token, "node-1", ["SEEN", "UNSEEN"])
+        code = f"import json, runpy; print(json.dumps(runpy.run_path({witness.__file__!r})['look'](*{arguments!r})))"
+        bare = [sys.executable, "-I", "-S", "-c", code]
+        done = subprocess.run(bare, cwd=tmp_path, env={"SEEN": "1"}, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
     (tmp_path / "token").mkdir()
-    code = f"import json, runpy; look = runpy.run_path({witness.__file__!r})['look']; print(json.dumps(look(*{ARGUMENTS!r})))"
-    without_packages = [sys.executable, "-I", "-S", "-c", code]
-    done = subprocess.run(without_packages, cwd=tmp_path, env={"SEEN": "1"}, capture_output=True, text=True, check=True)
-    seen = json.loads(done.stdout)
+    seen = look("token")
     assert (seen["versions"]["sv6d"], seen["versions"]["verl"]) == (None, None)
     assert seen["problems"] == ["`import verl` fails: ModuleNotFoundError: No module named 'verl'"]
     assert seen["environment"] == {"SEEN": "1", "UNSEEN": None}
     assert seen["shared"] is True and (tmp_path / "token" / "node-1").exists()
-    (tmp_path / "token" / "node-1").unlink()
-    (tmp_path / "token").rmdir()  # as on a node that does not mount the run's file system
-    assert witness.look({}, str(tmp_path / "token"), "node-1", [])["shared"] is False
+    assert look("not-mounted-here")["shared"] is False
 
 
 @pytest.mark.parametrize(
