@@ -14,7 +14,7 @@ from .runs import Run, RunError, load_run
 
 INCOMPLETE = 3  # what was asked for is written, but a run lacks something that a whole run has
 ALARM = 4  # with --check: a rule of the diagnosis sounds an alarm
-OPTIONAL = ("plotly", "jinja2", "matplotlib")
+OPTIONAL = ("jinja2", "matplotlib")
 PORT = 8765
 
 

@@ -12,12 +12,11 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from .page import gather, render
+from .page import gather, plotly, render
 from .runs import RunError, load_run
 
 log = logging.getLogger(__name__)
@@ -71,12 +70,6 @@ class Watched:
     def news(self) -> dict[str, object]:
         return {"version": self.version, "said": f"live, updated {self._rendered_at}{self.trouble}"}
 
-    @cached_property
-    def plotly(self) -> str:
-        from plotly.offline import get_plotlyjs
-
-        return get_plotlyjs()
-
 
 def signature(run: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of every file that a report may read: it differs when there is something new."""
@@ -122,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/news":
             self._send(json.dumps(watched.news()), "application/json")
         elif self.path == "/plotly.js":
-            self._send(watched.plotly, "text/javascript", "max-age=86400")
+            self._send(plotly(), "text/javascript", "max-age=86400")
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
