@@ -3,9 +3,12 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 from ..schema import TaskError, validate_ground_truth
 from .readers import BadRow, Reader, Source
@@ -28,6 +31,7 @@ def convert(
     name: str,
     sft: bool = False,
     need_media: bool = True,
+    systems: Mapping[str, str] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Converted:
     """Write `<out>/rl/<name>.parquet`, and `<out>/sft/<name>.parquet` where asked; bad annotations go to `<out>/<name>.bad.jsonl`.
@@ -38,6 +42,7 @@ def convert(
         source: its `split` chooses the folder: rows of `heldout` go to `<out>/heldout`.
         sft: also write rows with the answer to learn.
         need_media: whether a row whose media are missing is a bad one.
+        systems: system prompt by data set (`read_systems`); a data set that is not there keeps its task's.
         advance: called for each annotation.
 
     Raises:
@@ -54,13 +59,43 @@ def convert(
         else:
             examples.append(found)
     folder = "rl" if source.split == "train" else "heldout"
-    files = []
+    written = []
     if examples:
-        files.append(write_rows((to_rl_row(e, i) for i, e in enumerate(examples)), out / folder / f"{name}.parquet"))
+        rows = (_instructed(to_rl_row(e, i), systems or {}) for i, e in enumerate(examples))
+        written.append(write_rows(rows, out / folder / f"{name}.parquet"))
     if examples and sft:
-        files.append(write_rows((to_sft_row(e, i) for i, e in enumerate(examples)), out / "sft" / f"{name}.parquet"))
+        rows = (_instructed(to_sft_row(e, i), systems or {}) for i, e in enumerate(examples))
+        written.append(write_rows(rows, out / "sft" / f"{name}.parquet"))
     _list(bad, out / f"{name}.bad.jsonl")
-    return Converted(Counter(example.task for example in examples), bad, files)
+    return Converted(Counter(example.task for example in examples), bad, written)
+
+
+def read_systems(path: Path | None = None) -> dict[str, str]:
+    """System prompts by data set (section 5.1.1), from a YAML file; None for the packaged one.
+
+    Raises:
+        ValueError: it is no mapping of names to texts.
+    """
+    path = path or Path(str(files("sv6d.data_mixers.readers") / "systems.yaml"))
+    try:
+        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(told, dict) or not all(isinstance(text, str) and text.strip() for text in told.values()):
+        raise ValueError(f"{path}: give a system prompt, as text, for each name of a data set")
+    return told
+
+
+def _instructed(row: dict[str, Any], systems: Mapping[str, str]) -> dict[str, Any]:
+    """The row under its data set's system prompt."""
+    system = systems.get(row["extra_info"]["dataset"])
+    if system is None:
+        return row
+    said = {"role": "system", "content": system}
+    changed = {
+        key: [said, *(m for m in row[key] if m["role"] != "system")] for key in ("prompt", "messages") if key in row
+    }
+    return row | changed
 
 
 def _fault(example: Example, need_media: bool) -> str | None:

@@ -43,8 +43,13 @@ Every row is checked; what cannot be used is listed in OUT/NAME.bad.jsonl with f
     help="CSV: video name first, and a column duration or length, in seconds.",
 )
 @click.option("--sft", is_flag=True, help="Also write sft/NAME.parquet, with the answer to learn.")
+@click.option(
+    "--systems",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="System prompts by data set, of your own.",
+)
 @click.option("--no-media-check", is_flag=True, help="Keep rows whose media are not there (yet).")
-def command(format, files, out, media, name, split, subset, durations, sft, no_media_check):
+def command(format, files, out, media, name, split, subset, durations, sft, systems, no_media_check):
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

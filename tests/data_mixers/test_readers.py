@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from sv6d.data_mixers.convert import read_systems
 from sv6d.data_mixers.readers import READERS, BadRow, Source
 from sv6d.data_mixers.readers.ink import MARGIN, draw
 from sv6d.data_mixers.readers.names import canonical, mappings
@@ -407,6 +408,33 @@ def test_a_file_of_another_format_is_told(folder):
     (root / "a.json").write_text("not json")
     result = convert("clipshots", root / "a.json", "--media", root / "media", "-o", root / "DATA")
     assert result.exit_code == 1 and "not read as clipshots" in result.output and "a.json: is not JSON" in result.output
+
+
+def test_every_data_set_has_a_system_prompt_that_may_be_another(folder):
+    assert set(read_systems()) == set(READERS) - {"csv", "jsonl"}
+    root = folder("film.mp4")
+    (root / "train.json").write_text(json.dumps({"film.mp4": {"transitions": [[10, 11]]}}))
+    (root / "mine.yaml").write_text("clipshots: Cut.\n")
+    for more, words in (([], read_systems()["clipshots"]), (["--systems", root / "mine.yaml"], "Cut.")):
+        result = convert(
+            "clipshots", root / "train.json", "--media", root / "media", "-o", root / "DATA", "--sft", *more
+        )
+        assert result.exit_code == 0, result.output
+        (row,) = read_rows(root / "DATA" / "sft" / "clipshots.parquet")
+        assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]
+        assert row["messages"][0]["content"] == row["prompt"][0]["content"] == words
+    (root / "mine.yaml").write_text("- Cut.\n")
+    result = convert(
+        "clipshots",
+        root / "train.json",
+        "--media",
+        root / "media",
+        "-o",
+        root / "DATA",
+        "--systems",
+        root / "mine.yaml",
+    )
+    assert result.exit_code == 1 and "give a system prompt, as text, for each name" in result.output
 
 
 def test_every_reader_says_its_tasks():
