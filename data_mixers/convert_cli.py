@@ -63,8 +63,9 @@ def command(format, files, out, media, name, split, subset, durations, sft, syst
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         try:
+            told, reader = read_systems(systems), READERS[format]
             done = convert(
-                READERS[format], source, out, name or format, sft, not no_media_check, lambda: bar.advance(task)
+                reader, source, out, name or format, sft, not no_media_check, told, lambda: bar.advance(task)
             )
         except (ValueError, KeyError, OSError) as error:
             raise click.ClickException(
