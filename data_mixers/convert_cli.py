@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .convert import convert
+from .convert import convert, read_systems
 from .readers import READERS, Source
 
 FORMATS = "\n".join(f"  {name:20}  {reader.about}\n{'':24}{reader.files}" for name, reader in READERS.items())
