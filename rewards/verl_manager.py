@@ -21,6 +21,7 @@ from .config import RewardConfigError
 from .families import COMPONENTS
 from .flagged import flagged, refuse_mask
 from .judging.health import Counts, JudgeStopped
+from .judging.served import require_that_verl_asks
 from .score import Score
 
 OUR_TRAINER = "sv6d.trainer"
@@ -38,7 +39,7 @@ class SV6DRewardManager(RewardManagerBase):
 
     def __init__(self, config, tokenizer, compute_score=None, reward_router_address=None, reward_model_tokenizer=None):
         super().__init__(config, tokenizer, compute_score)
-        _require_that_verl_asks(config)
+        require_that_verl_asks(config)
         ours = OmegaConf.select(config, OUR_TRAINER) is not None
         served_model = OmegaConf.select(config, "reward.reward_model.model_path")
         self.scorer = AsyncScorer(
@@ -124,23 +125,6 @@ def _scorer_for(settings: dict[str, Any], served_at: str | None) -> AsyncScorer:
 
 
 _scorers: list[tuple[tuple[dict[str, Any], str | None], AsyncScorer]] = []
-
-
-def _require_that_verl_asks(config: DictConfig) -> None:
-    """Where verl serves a reward model, it asks the manager only under two conditions."""
-    model = OmegaConf.select(config, "reward.reward_model")
-    if not model or not model.get("enable"):
-        return
-    if not OmegaConf.select(config, "reward.custom_reward_function.path"):
-        raise RewardConfigError(
-            "reward.reward_model.enable: verl takes such a model for a classifier and asks no reward manager; let it know "
-            "that there is a function: reward.custom_reward_function.path=pkg://sv6d.rewards.verl_manager"
-        )
-    if not model.get("enable_resource_pool"):
-        raise RewardConfigError(
-            "reward.reward_model.enable_resource_pool = False: verl then hands over no task and no ground truth; set it to "
-            "True, with n_gpus_per_node and nnodes of its own"
-        )
 
 
 def _gdpo_keys(config: DictConfig) -> tuple[str, ...]:

@@ -166,5 +166,5 @@ def _messages(subject: Subject, words, render) -> Iterator[tuple[dict[str, Any],
     with tempfile.TemporaryDirectory() as folder:
         path = write_rows(here, Path(folder) / "sample.parquet")
         dataset = MixtureDataset([str(path)], words, settings, render)
-        for row, index in zip(here, range(len(here)), strict=True):
+        for index, row in enumerate(here):
             yield row, dataset._build_messages(dict(dataset.dataframe[index]), key=dataset.prompt_key)

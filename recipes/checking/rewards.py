@@ -16,6 +16,7 @@ from ...rewards.config import RewardConfigError, settings_dict
 from ...rewards.families import PluginError
 from ...rewards.judging.config import JudgeConfig
 from ...rewards.judging.health import JudgeStopped
+from ...rewards.judging.served import require_that_verl_asks
 from ...rewards.scorer import Scorer
 from ...schema import TASKS, TaxonomyError
 from .finding import Finding, error, note, warning
@@ -35,9 +36,20 @@ def settings(subject: Subject) -> Iterator[Finding]:
         return
     try:
         _scorer(subject)
-        JudgeConfig.read(_given(subject).get("judge"))
+        judge = JudgeConfig.read(_given(subject).get("judge"))
     except (RewardConfigError, TaxonomyError, PluginError) as wrong:
         yield error(f"reward.reward_kwargs: {wrong}")
+        return
+    try:
+        require_that_verl_asks(subject.config)
+    except RewardConfigError as wrong:
+        yield error(str(wrong))
+    mode = subject.config.trainer.v1.trainer_mode
+    if judge.fallback == "mask" and not mode.startswith("sv6d_"):
+        yield error(
+            f"reward.reward_kwargs.judge.fallback=mask takes one of our trainers, which leave masked samples out of their groups, and "
+            f"trainer.v1.trainer_mode={mode}: set it to sv6d_{mode}, or judge.fallback=exact"
+        )
 
 
 def gold_answers(subject: Subject) -> Iterator[Finding]:

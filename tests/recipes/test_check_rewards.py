@@ -51,6 +51,16 @@ def test_settings_that_the_manager_would_refuse_are_errors(setting, said):
     assert level == "error" and text.startswith("reward.reward_kwargs: ") and said in text
 
 
+def test_a_judge_that_verl_serves_and_would_not_ask_is_an_error():
+    level, text = only(settings, of("D", "reward.reward_model.enable=true"))
+    assert level == "error" and "reward.custom_reward_function.path=pkg://sv6d.rewards.verl_manager" in text
+
+
+def test_masking_takes_our_trainers():
+    level, text = only(settings, of("D", "reward.reward_kwargs.judge.fallback=mask", "trainer.v1.trainer_mode=sync"))
+    assert level == "error" and "set it to sv6d_sync, or judge.fallback=exact" in text
+
+
 def test_good_settings_are_silent_and_another_manager_is_not_judged():
     assert findings(settings, of("D", "reward.reward_kwargs.alpha=0.7")) == []
     assert only(settings, of("D", "reward.reward_manager.name=naive"))[0] == "note"
