@@ -30,9 +30,8 @@ class WarmStart(SFTTrainer):
             output = train_batch(data)
             if output is not None:
                 metrics = tu.get(output, "metrics")
-                alike = {
-                    key: value[0] for key, value in metrics.items() if isinstance(value, list) and len({*value}) == 1
-                }
+                rates = [key for key in metrics if key.endswith(("/lr", "/weight_decay"))]
+                alike = {key: metrics[key][0] for key in rates if isinstance(metrics[key], list)}
                 metrics.update(alike)
             return output
 

@@ -1,65 +1,18 @@
 """verl's FSDP engine with learning rates by component: vision encoder, merger, language model (report, section 5.1).
 
-    optim.lr=1e-5  optim.override_optimizer_config={lr_groups: {vision: 2e-6, merger: 1e-4}}
-
-A component without a rate of its own has `optim.lr`. Registered for (device, vendor) pairs, which verl looks up before
+What `lr_groups` may say stands in `component_groups.py`. Registered for (device, vendor) pairs, which verl looks up before
 the plain device: `strategy=fsdp|fsdp2` picks this engine in SFT and RL alike, with no new strategy name.
 """
 
-import logging
-import re
 from dataclasses import replace
 
+import torch
 import verl.workers.engine.fsdp.transformer_impl as impl
 from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine.base import EngineRegistry
 
+from .component_groups import Rates, parameter_groups, read_rates, schedule_settings
 from .saving_together import SavesTogether
-
-logger = logging.getLogger(__name__)
-
-# First match wins; parameter names of Hugging Face's Qwen2-VL to Qwen3-VL.
-COMPONENTS = {
-    "merger": re.compile(r"(^|\.)visual\.(merger|deepstack_merger_list)\."),
-    "vision": re.compile(r"(^|\.)visual\."),
-    "language": re.compile(r""),
-}
-
-
-def component(name: str) -> str:
-    """The component (`vision`, `merger` or `language`) of a parameter, by its name."""
-    return next(key for key, pattern in COMPONENTS.items() if pattern.search(name))
-
-
-def parameter_groups(named_parameters, rates: dict[str, float], default: float) -> list[dict]:
-    """Optimizer groups `{"params": [(name, parameter), ...], "lr": float, "component": str}`, language first.
-
-    Args:
-        named_parameters: (name, parameter) pairs; frozen ones are left out.
-        rates: learning rate by component.
-        default: learning rate of the components that `rates` does not name.
-
-    Raises:
-        ValueError: a component that does not exist, or that has no trainable parameter in this model.
-    """
-    if unknown := sorted(set(rates) - set(COMPONENTS)):
-        raise ValueError(
-            f"optim.override_optimizer_config.lr_groups names {unknown}; the components are {sorted(COMPONENTS)}"
-        )
-    members: dict[str, list] = {"language": [], "merger": [], "vision": []}  # verl logs the first group's rate
-    for name, parameter in named_parameters:
-        if parameter.requires_grad:
-            members[component(name)].append((name, parameter))
-    if empty := [key for key in rates if not members[key]]:
-        raise ValueError(
-            f"optim.override_optimizer_config.lr_groups gives a rate to {empty}, but no trainable parameter of this "
-            "model belongs to it; remove it, or check the model and what is frozen"
-        )
-    return [
-        {"params": found, "lr": float(rates.get(key, default)), "component": key}
-        for key, found in members.items()
-        if found
-    ]
 
 
 @EngineRegistry.register("language_model", ["fsdp", "fsdp2"], device="cuda", vendor=["nvidia", "amd"])
@@ -70,14 +23,40 @@ class ComponentFSDPEngine(SavesTogether, impl.FSDPEngineWithLMHead):
     def _build_optimizer(self, module):
         config = self.optimizer_config
         override = dict(config.override_optimizer_config or {})
-        rates = dict(override.pop("lr_groups", None) or {})
+        rates = read_rates(override.pop("lr_groups", None))
         groups = parameter_groups(module.named_parameters(), rates, config.lr)
+        self._components = [group["component"] for group in groups]
+        self._schedules = [schedule_settings(rates.get(name, Rates())) for name in self._components]
         for group in groups:
             if self.rank == 0:
                 print(
-                    f"sv6d: learning rate {group['lr']:g} for {group['component']}: {len(group['params'])} tensors, "
-                    f"{group['params'][0][0]} ... {group['params'][-1][0]}",
+                    f"sv6d: learning rate {group['lr']:g}, weight decay {group.get('weight_decay', config.weight_decay):g} for "
+                    f"{group['component']}: {len(group['params'])} tensors, {group['params'][0][0]} ... {group['params'][-1][0]}",
                     flush=True,
                 )
             group["params"] = [parameter for _, parameter in group["params"]]
         return build_optimizer(groups, replace(config, override_optimizer_config=override or None))
+
+    def _build_lr_scheduler(self, optimizer):
+        """verl's schedule; where a component has one of its own, verl's function of it for that component's group."""
+        if not any(self._schedules):
+            return super()._build_lr_scheduler(optimizer)
+        common, factors = self.optimizer_config, []
+        for own in self._schedules:
+            self.optimizer_config = replace(common, **own)
+            alone = super()._build_lr_scheduler(torch.optim.SGD([torch.zeros(1)], lr=1.0))
+            factors.append(alone.lr_lambdas[0])
+        self.optimizer_config = common
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+
+    def train_batch(self, data, loss_function):
+        """A step's metrics also hold what each component was trained with: `<component>/lr`, `<component>/weight_decay`."""
+        used = {
+            f"{component}/{name}": [float(group[name])]  # a list, as RL chains what micro-batches give
+            for component, group in zip(self._components, self.optimizer.param_groups, strict=True)
+            for name in ("lr", "weight_decay")
+        }
+        output = super().train_batch(data, loss_function)
+        if self.is_mp_src_rank_with_outputs():
+            output["metrics"].update(used)
+        return output

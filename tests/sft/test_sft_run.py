@@ -73,8 +73,13 @@ def test_the_loss_falls_and_each_step_is_a_line(finished):
 
 def test_components_learn_at_their_own_rates(finished):
     log = (finished[0] / "train.log").read_text()
-    assert "learning rate 0.002 for language" in log
-    assert "learning rate 0.001 for vision" in log
+    assert "learning rate 0.002, weight decay 0 for language" in log
+    assert "learning rate 0.001, weight decay 0 for vision" in log
+    _, second, *_, last = (data for _, data in sorted(metrics(finished[0]).items()))  # the first warms up
+    assert (
+        second["language/lr"] == pytest.approx(2 * second["vision/lr"]) and 0 < last["vision/lr"] < second["vision/lr"]
+    )
+    assert second["merger/weight_decay"] == 0.0
 
 
 def test_the_last_checkpoints_are_kept(finished):
@@ -86,6 +91,8 @@ def test_two_ranks_train_on_the_same_rows_as_one(command, finished, tmp_path):
     two = command(tmp_path / "two", "trainer.n_gpus_per_node=2")
     subprocess.run(two, check=True, capture_output=True, timeout=300)
     assert losses(tmp_path / "two") == pytest.approx(losses(finished[0]), rel=1e-3)
+    rates = [[data["vision/lr"] for data in metrics(run).values()] for run in (tmp_path / "two", finished[0])]
+    assert rates[0] == rates[1]  # one number, not one a rank
 
 
 def test_a_killed_run_continues_as_if_nothing_had_happened(command, finished, tmp_path):

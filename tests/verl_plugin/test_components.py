@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from sv6d.verl_plugin.engine import ComponentFSDPEngine, component, parameter_groups
+from sv6d.verl_plugin.component_groups import Rates, component, parameter_groups, read_rates
+from sv6d.verl_plugin.engine import ComponentFSDPEngine
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def rates_by_component(groups):
 
 
 def test_a_component_without_a_rate_has_the_common_one():
-    groups = parameter_groups(named(*MODEL), {"vision": 1e-6, "merger": 5e-6}, default=1e-5)
+    groups = parameter_groups(named(*MODEL), read_rates({"vision": 1e-6, "merger": 5e-6}), 1e-5)
     assert rates_by_component(groups) == {
         "language": (1e-5, ["language_model.w", "lm_head.w"]),
         "merger": (5e-6, ["visual.merger.w"]),
@@ -59,18 +60,26 @@ def test_a_text_model_has_one_group():
     assert rates_by_component(parameter_groups(named("model.w"), {}, 0.5)) == {"language": (0.5, ["model.w"])}
 
 
-def test_an_unknown_component_is_an_error():
-    with pytest.raises(
-        ValueError, match=r"lr_groups names \['aligner'\]; the components are \['language', 'merger', 'vision'\]"
-    ):
-        parameter_groups(named(*MODEL), {"aligner": 1e-4}, 1.0)
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"aligner": 1e-4}, "lr_groups names 'aligner'; the components are language, merger, vision"),
+        ({"vision": {"rate": 1e-4}}, r"lr_groups.vision names \['rate'\]; it may have lr, weight_decay, schedule"),
+        ({"vision": {"schedule": "linear"}}, "lr_groups.vision.schedule='linear'; there are constant and cosine"),
+        ({"vision": "1e-6"}, "lr_groups.vision.lr='1e-6'; give a number from 0 up"),
+        ({"vision": {"weight_decay": -1}}, "lr_groups.vision.weight_decay=-1; give a number from 0 up"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, words):
+    with pytest.raises(ValueError, match=words):
+        read_rates(settings)
 
 
-def test_a_rate_that_reaches_no_parameter_is_an_error():
-    with pytest.raises(ValueError, match=r"gives a rate to \['vision'\], but no trainable parameter"):
-        parameter_groups(named("model.w"), {"vision": 1e-4}, 1.0)
-    with pytest.raises(ValueError, match=r"gives a rate to \['vision'\]"):
-        parameter_groups(named(*MODEL, frozen={"visual.blocks.0.w"}), {"vision": 1e-4}, 1.0)
+def test_rates_that_reach_no_parameter_are_an_error():
+    with pytest.raises(ValueError, match=r"gives rates to \['vision'\], but no trainable parameter"):
+        parameter_groups(named("model.w"), {"vision": Rates(lr=1e-4)}, 1.0)
+    with pytest.raises(ValueError, match=r"gives rates to \['vision'\]"):
+        parameter_groups(named(*MODEL, frozen={"visual.blocks.0.w"}), {"vision": Rates(weight_decay=0.0)}, 1.0)
 
 
 class Model(torch.nn.Module):
@@ -98,11 +107,67 @@ def test_the_engines_optimizer_and_verls_schedule_keep_the_ratio(capsys):
     optimizer = engine._build_optimizer(Model())
     schedule = engine._build_lr_scheduler(optimizer)
     assert [group["eps"] for group in optimizer.param_groups] == [1e-6] * 3  # other overrides still reach the optimizer
-    assert "sv6d: learning rate 0.0001 for vision: 2 tensors, visual.blocks.weight" in capsys.readouterr().out
+    assert (
+        "sv6d: learning rate 0.0001, weight decay 0.01 for vision: 2 tensors, visual.blocks.weight"
+        in capsys.readouterr().out
+    )
     for _ in range(4):
         optimizer.step()
         schedule.step()
     assert schedule.get_last_lr() == pytest.approx([1e-4, 5e-5, 1e-5])
+
+
+def test_a_component_may_have_a_decay_and_a_schedule_of_its_own():
+    """Four steps. Language: cosine to a tenth. Vision: half of its rate after one of two steps of warm-up, then constant.
+    Merger: cosine to 0, without weight decay."""
+    from verl.workers.config.optimizer import FSDPOptimizerConfig
+
+    engine = object.__new__(ComponentFSDPEngine)
+    engine.rank = 1
+    engine.optimizer_config = FSDPOptimizerConfig(
+        lr=1e-3,
+        lr_scheduler_type="cosine",
+        min_lr_ratio=0.1,
+        lr_warmup_steps=0,
+        lr_warmup_steps_ratio=0.0,
+        total_training_steps=4,
+        weight_decay=0.1,
+        override_optimizer_config={
+            "lr_groups": {
+                "vision": {"lr": 1e-4, "schedule": "constant", "warmup_steps": 2},
+                "merger": {"weight_decay": 0.0, "min_lr_ratio": 0.0},
+            }
+        },
+    )
+    optimizer = engine._build_optimizer(Model())
+    schedule = engine._build_lr_scheduler(optimizer)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0, 0.1]
+    rates = [schedule.get_last_lr()]
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+        rates.append(schedule.get_last_lr())
+    language, merger, vision = zip(*rates, strict=True)
+    assert language[0] == 1e-3 and language[2] == pytest.approx(0.55e-3) and language[4] == pytest.approx(1e-4)
+    assert merger[2] == pytest.approx(0.5e-3) and merger[4] == pytest.approx(0.0)
+    assert vision == pytest.approx((0.0, 0.5e-4, 1e-4, 1e-4, 1e-4))
+
+
+def test_qwen_models_have_the_three_components():
+    """Every parameter of small random models of both families, by the names that Hugging Face gives them."""
+    from collections import Counter
+
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    for kind, merger in (("qwen3_vl", "deepstack_merger_list"), ("qwen2_5_vl", "merger.mlp")):
+        with init_empty_weights():
+            model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(kind))
+        names = [name for name, _ in model.named_parameters()]
+        counts = Counter(component(name) for name in names)
+        assert min(counts[key] for key in ("language", "merger", "vision")) > 0, kind
+        assert all(component(name) == "merger" for name in names if merger in name)
+        assert not any("visual" in name for name in names if component(name) == "language")
 
 
 def test_verl_picks_the_engine_for_both_strategies():
