@@ -7,6 +7,7 @@ verl makes a reference policy, the model that training began from, only for a pe
 it is made without one and asked on chosen steps about chosen sequences, after verl has asked the policy about all of them.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,8 +35,8 @@ class KLSettings(NamedTuple):
 
     def number(self, sequences: int, multiple: int) -> int:
         """How many of `sequences` are measured; `sequences` is a multiple of `multiple`, and so is the result."""
-        wanted = self.sample * sequences if self.sample <= 1 else self.sample
-        return min(max(-(-wanted // multiple), 1) * multiple, sequences)
+        wanted = round(self.sample * sequences) if self.sample <= 1 else int(self.sample)
+        return min(max(math.ceil(wanted / multiple), 1) * multiple, sequences)
 
 
 def read_settings(config: DictConfig) -> KLSettings:
@@ -149,7 +150,7 @@ class KLTrainer:
         number = self._kl.number(len(batch), multiple=micro * self.actor_rollout_wg.world_size)
         draw = np.random.default_rng([self.config.data.get("seed") or 0, self.global_steps]).random(len(batch))
         order = sorted(range(len(batch)), key=lambda i: (batch.tags[i].get("is_padding", False), draw[i]))
-        return batch.select_keys([batch.keys[i] for i in sorted(order[: int(number)])])  # in order: ranks are balanced
+        return batch.select_keys([batch.keys[i] for i in sorted(order[:number])])  # in order: ranks are balanced
 
     def _measure_kl(self, sample) -> dict[str, SequenceKL]:
         """Have the reference read the sample; it leaves its log-probs where those of the policy lay before."""

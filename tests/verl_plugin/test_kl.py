@@ -75,10 +75,10 @@ def test_the_steps_that_are_measured():
 
 @pytest.mark.parametrize(
     "sample, number",
-    [(1, 3120), (0.25, 792), (0.001, 24), (100, 120), (24, 24), (10_000, 3120)],
+    [(1, 3120), (0.25, 792), (0.1, 312), (0.001, 24), (100, 120), (24, 24), (10_000, 3120)],
 )
 def test_the_sequences_that_are_measured_are_whole_micro_batches_on_all_ranks(sample, number):
-    """Of 3,120 on 24 ranks: a quarter is 780, and 33 x 24 = 792."""
+    """Of 3,120 on 24 ranks: a quarter is 780, and 33 x 24 = 792; a tenth is 13 x 24."""
     assert KLSettings(1, sample).number(3120, multiple=24) == number
 
 
