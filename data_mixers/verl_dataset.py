@@ -21,6 +21,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from ..rewards.families import find_taxonomy
 from .clips import fetch
+from .look_ahead import LookAhead
 from .media import DECODE_SECONDS, probe
 from .memo import Memo
 from .mixture import Mixture
@@ -89,7 +90,8 @@ class MixtureDataset(RLHFDataset):
 
     def _read_files_and_tokenize(self) -> None:
         rows, self._broken = examine_rows(self.data_files, find_taxonomy(self.settings["taxonomy"]))
-        self._errors: dict[int, str | None] = {}
+        self._looks = LookAhead(self._row_error)
+        self._looked_to = 0
         self._builder = None
         self.dataframe = datasets.Dataset(pa.Table.from_pylist(rows, RL_SCHEMA))
         source = np.array([row["data_source"] for row in rows])
@@ -131,7 +133,17 @@ class MixtureDataset(RLHFDataset):
             return self._item(task, int(np.searchsorted(self.rows_of[task], index)))
         self._next = position + 1
         task, row, epoch = self.mixture.locate(position)
-        return self._item(task, row, position=position, epoch=epoch)
+        item = self._item(task, row, position=position, epoch=epoch)
+        self._look_ahead(position + 1)
+        return item
+
+    def _look_ahead(self, position: int) -> None:
+        """Look at the rows of the next step while this one trains."""
+        end = min(position + (self.config.get("train_batch_size") or 1), len(self))
+        for ahead in range(max(position, self._looked_to), end):
+            task, row, _ = self.mixture.locate(ahead)
+            self._looks.begin([int(self.rows_of[task][row])])
+        self._looked_to = max(self._looked_to, end)
 
     def refill(self, task: str, number: int) -> dict[str, Any]:
         """A prompt in place of one that failed or taught nothing: same task, off the stream, so that no position moves.
@@ -155,7 +167,7 @@ class MixtureDataset(RLHFDataset):
         for step in range(len(of_task)):
             candidate = (row + step) % len(of_task)
             index = int(of_task[candidate])
-            error = self._row_error(index)
+            error = self._looks.result(index)
             if error is None:
                 return candidate
             self.skipped.add((task, candidate), self.dataframe[index], error)
@@ -166,9 +178,7 @@ class MixtureDataset(RLHFDataset):
 
     def _row_error(self, index: int) -> str | None:
         """Why a row cannot be trained on; looked up once, so that a resumed run and this one agree."""
-        if index not in self._errors:
-            self._errors[index] = self._broken.get(index) or self._media_error(index) or self._length_error(index)
-        return self._errors[index]
+        return self._broken.get(index) or self._media_error(index) or self._length_error(index)
 
     def _media_error(self, index: int) -> str | None:
         row = self.dataframe[index]

@@ -1,0 +1,43 @@
+"""Rows are looked at before they are drawn, while the step before trains: a file that is slow, or hangs, then costs no time."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+
+class LookAhead:
+    """`look(index)` of each index once, in order, on one thread.
+
+    It travels to other processes, and survives a fork, without its thread and with what was found.
+    """
+
+    def __init__(self, look: Callable[[int], Any]):
+        self._look = look
+        self._looks: dict[int, Future] = {}
+        self._thread: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+
+    def begin(self, indices: Iterable[int]) -> None:
+        """Look at these when there is time."""
+        if self._process != os.getpid():  # a fork, which has no threads
+            self.__setstate__(self.__getstate__())
+        for index in indices:
+            if index not in self._looks:
+                self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="sv6d-look-ahead")
+                self._looks[index] = self._thread.submit(self._look, index)
+
+    def result(self, index: int) -> Any:
+        """What the look at an index found; now, if it has not begun."""
+        self.begin([index])
+        return self._looks[index].result()
+
+    def __getstate__(self) -> dict[str, Any]:
+        found = {index: look.result() for index, look in self._looks.items() if look.done() and not look.exception()}
+        return {"look": self._look, "found": found}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["look"])
+        for index, value in state["found"].items():
+            self._looks[index] = Future()
+            self._looks[index].set_result(value)

@@ -1,0 +1,54 @@
+"""Looks happen once each, in order, on a thread; what was found goes with copies and forks."""
+
+import os
+import pickle
+import threading
+
+import pytest
+from sv6d.data_mixers.look_ahead import LookAhead
+
+
+class Looks:
+    """Tells of each look in which thread it was, and remembers the order."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, index):
+        self.seen.append(index)
+        if index < 0:
+            raise ValueError(f"no row {index}")
+        return index * index, threading.current_thread().name
+
+
+def test_each_index_is_looked_at_once_in_order():
+    looks = Looks()
+    ahead = LookAhead(looks)
+    ahead.begin([3, 1, 3])
+    assert [ahead.result(index)[0] for index in (1, 2, 3)] == [1, 4, 9]
+    assert looks.seen == [3, 1, 2]
+    assert ahead.result(1)[1].startswith("sv6d-look-ahead")
+
+
+def test_what_a_look_raises_reaches_who_asks():
+    ahead = LookAhead(Looks())
+    ahead.begin([-1])
+    with pytest.raises(ValueError, match="no row -1"):
+        ahead.result(-1)
+
+
+def test_a_copy_knows_what_was_found_and_looks_on_by_itself():
+    ahead = LookAhead(Looks())
+    ahead.result(2)
+    copy = pickle.loads(pickle.dumps(ahead))
+    assert [copy.result(index)[0] for index in (2, 3)] == [4, 9]
+    assert copy._look.seen == [2, 3]
+
+
+def test_a_fork_has_no_thread_and_starts_one():
+    ahead = LookAhead(Looks())
+    ahead.result(2)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if (ahead.result(2)[0], ahead.result(3)[0]) == (4, 9) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
