@@ -82,7 +82,7 @@ def read_batch(config: DictConfig) -> Batch:
 def sequence_parallel(config: DictConfig) -> int:
     """GPUs that share a sequence: verl takes the actor's (deprecated) key where it is above 1, else the engine's."""
     actor = config.actor_rollout_ref.actor
-    engine = actor.fsdp_config.get("ulysses_sequence_parallel_size", 1)
+    engine = actor.get("fsdp_config", {}).get("ulysses_sequence_parallel_size", 1)
     old = actor.get("ulysses_sequence_parallel_size", 1)
     return old if old > 1 else engine
 

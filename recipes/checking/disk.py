@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from .finding import Finding, error, note, warning
-from .memory import BYTES, GB, trained_parameters
+from .memory import BYTES, GB, require_fsdp, trained_parameters
 from .model_size import ModelSize
 from .subject import Subject
 
@@ -36,6 +36,7 @@ def kept(config: DictConfig) -> int:
 def free_disk(subject: Subject) -> Iterator[Finding]:
     """Bytes of the checkpoints to come against what is free where `trainer.default_local_dir` will be."""
     config = subject.config
+    require_fsdp(config)
     each, count = checkpoint_bytes(config, subject.model), kept(config)
     folder = Path(config.trainer.default_local_dir).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())

@@ -104,11 +104,15 @@ def prompts(subject: Subject) -> Iterator[Finding]:
 
     words, render = hf_tokenizer(str(subject.model_folder)), hf_processor(str(subject.model_folder))
     builder, patch = prompt_builder(words, render, subject.config.data), subject.config.data.image_patch_size
+    seconds = _seconds(subject)
     lengths, refused, untrue, worst, videos = [], [], [], 0.0, 0
     for number, (row, messages) in enumerate(_messages(subject, words, render)):
         subject.progress("measuring prompts", number, len(subject.sample))
         try:
-            tokens, clips = prompt_tokens(messages, builder, patch), told_times(messages, builder, patch)
+            tokens, clips = (
+                prompt_tokens(messages, builder, patch, None, seconds),
+                told_times(messages, builder, patch, seconds),
+            )
         except ValueError as wrong:
             refused.append(f"row {row['extra_info']['index']} of {row['data_source']}: {wrong}")
             continue

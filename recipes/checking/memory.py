@@ -10,7 +10,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from .batch import is_separate, sequence_parallel
-from .finding import Finding, error, note, warning
+from .finding import Finding, NotKnown, error, note, warning
 from .model_size import ModelSize
 from .subject import Subject
 
@@ -160,6 +160,7 @@ def training(subject: Subject) -> Iterator[Finding]:
     config, gpu = subject.config, _gpu(subject.config)
     if config.trainer.device != "cuda":
         return
+    require_fsdp(config)
     memory, tokens = training_memory(config, subject.model), tokens_at_once(config)
     text = (
         f"an update takes about {memory.total / GB:.0f} GB of a {gpu.text}: "
@@ -189,6 +190,7 @@ def rollouts(subject: Subject) -> Iterator[Finding]:
     config, gpu = subject.config, _gpu(subject.config)
     if config.trainer.device != "cuda":
         return
+    require_fsdp(config)
     memory, rollout = rollout_memory(config, subject.model, gpu.bytes), config.actor_rollout_ref.rollout
     longest = rollout.max_model_len or config.data.max_prompt_length + config.data.max_response_length
     left = 0.0 if is_separate(config) else _left_by_the_trainer(config, subject.model)
@@ -213,6 +215,13 @@ def rollouts(subject: Subject) -> Iterator[Finding]:
         )
     else:
         yield note(text)
+
+
+def require_fsdp(config: DictConfig) -> None:
+    """Raises NotKnown for an engine whose shards are not FSDP's."""
+    strategy = config.actor_rollout_ref.actor.strategy
+    if not str(strategy).startswith("fsdp"):
+        raise NotKnown(f"memory and checkpoints are estimated for FSDP, and actor.strategy={strategy}")
 
 
 class _Gpu(NamedTuple):

@@ -152,6 +152,13 @@ def test_a_cpu_recipe_is_not_estimated():
     assert findings(training, subject("cpu_demo")) == findings(rollouts, subject("cpu_demo")) == []
 
 
+def test_another_engine_than_fsdp_is_not_estimated():
+    of = subject("leum_8b_1node", "actor_rollout_ref.actor.strategy=megatron")
+    for check in (training, rollouts, disk.free_disk):
+        with pytest.raises(NotKnown, match="estimated for FSDP"):
+            findings(check, of)
+
+
 def test_a_model_whose_size_cannot_be_told_is_not_guessed(tmp_path):
     write_json(tmp_path / "config.json", {"model_type": "other"})
     with pytest.raises(NotKnown, match="has no hidden_size"):
