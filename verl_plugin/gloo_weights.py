@@ -20,6 +20,7 @@ from verl.checkpoint_engine.base import (
     merge_weight_chunks,
     split_weight_chunks,
 )
+from verl.utils.device import get_device_id
 
 ALIGNMENT = 64  # bytes: a view of a bucket must begin at a multiple of its type's size
 OUTSIDE = -1  # the rank of a trainer's process that takes no part
@@ -120,13 +121,14 @@ class GlooCheckpointEngine(CheckpointEngine):
 
     @torch.no_grad()
     async def receive_weights(self, global_steps=None):
-        """Yields `(name, tensor)` in host memory, of the types and in the order in which they were sent.
+        """Yields `(name, tensor)` of the types and in the order in which they were sent. Those that fit into a bucket lie in host
+        memory; larger ones on the device, whence verl hands them to vLLM one by one.
 
         Raises:
             RuntimeError: the trainer or another rollout worker died or was silent too long.
         """
         async for name, weight in merge_weight_chunks(self._chunks(), self.bucket_size):
-            yield name, weight
+            yield name, weight if weight.nbytes <= self.bucket_size else weight.to(get_device_id())
 
     async def _chunks(self):
         loop = asyncio.get_running_loop()
