@@ -103,10 +103,16 @@ def step(subject: Subject) -> Iterator[Finding]:
         return
     if not batch.fits:
         yield error(f"{_numbers(batch)}, and {_consequence(batch)}. {_mends(config, batch)}")
+    elif batch.padded > batch.sequences and batch.updates == 1:
+        yield warning(
+            f"{batch.sequences:,} sequences in mini-batches of {batch.mini * batch.group:,}: verl pads "
+            f"{counted(batch.padded - batch.sequences, 'masked row')}, and makes one gradient step that is "
+            f"{1 - batch.sequences / batch.padded:.1%} smaller"
+        )
     elif batch.padded > batch.sequences:
         yield error(
-            f"{_numbers(batch)}; verl pads them to {batch.padded:,} and makes {batch.updates} gradient steps of mini-batches of "
-            f"{batch.mini * batch.group:,}, in which {_thinner(batch)}. {_mends(config, batch)}"
+            f"{_numbers(batch)}; verl pads them to {batch.padded:,} and makes {batch.updates} gradient steps of the one, "
+            f"{_thinner(batch)}. Set actor_rollout_ref.actor.ppo_mini_batch_size={batch.prompts} for one gradient step, as in Table 3"
         )
     elif batch.updates > 1:
         yield warning(

@@ -41,8 +41,9 @@ def test_every_mend_that_is_named_works():
     assert (
         only(step, on(4, "sv6d.prompts_per_task=28"))[0] == only(step, on(4, "sv6d.prompts_per_task=32"))[0] == "note"
     )
-    padded = read_batch(on(4, "actor_rollout_ref.actor.ppo_mini_batch_size=392").config)
-    assert padded.fits and padded.updates == 1 and padded.padded == 3136
+    level, text = only(step, on(4, "actor_rollout_ref.actor.ppo_mini_batch_size=392"))
+    assert level == "warning"
+    assert "pads 16 masked rows, and makes one gradient step that is 0.5% smaller" in text
 
 
 def test_sequence_parallelism_leaves_fewer_data_parallel_ranks_and_rollouts_tensor_parallelism_does_not():
@@ -65,6 +66,7 @@ def test_a_mini_batch_that_fits_the_ranks_and_not_the_batch_is_padded():
     level, text = only(step, on(1, "actor_rollout_ref.actor.ppo_mini_batch_size=256"))
     assert level == "error"
     assert "pads them to 4,096 and makes 2 gradient steps" in text and "976 masked rows" in text
+    assert text.endswith("Set actor_rollout_ref.actor.ppo_mini_batch_size=390 for one gradient step, as in Table 3")
 
 
 def test_more_than_one_gradient_step_is_a_departure_from_table_3():
