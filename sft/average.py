@@ -1,4 +1,4 @@
-"""`sv6d average`: the mean of a run's last checkpoints (stochastic weight averaging, section 5.1.2), uniform or weighted.
+"""The mean of a run's last checkpoints (stochastic weight averaging, section 5.1.2), uniform or weighted.
 
 Tensor by tensor, slice by slice, summed in float32: memory stays at a few megabytes whatever the model's size. The output has the
 last checkpoint's files, tensor names and dtypes, so whatever loads that one loads the average.
@@ -12,10 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import click
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-from .checkpoints import AverageError, Weights, as_model_folder, last_checkpoints, read_header
+from .checkpoints import AverageError, Weights, as_model_folder, read_header
 
 RECORD = "sv6d_average.json"
 """Written into the output: what it is the mean of. A folder that has it may be replaced by a new average."""
@@ -163,44 +160,3 @@ def _check_replaceable(out: Path) -> None:
         return
     if out.exists():
         raise AverageError(f"{out} exists and is no average of ours; remove it or choose another output")
-
-
-@click.command(name="average", short_help="Average the last checkpoints of a run (SWA, section 5.1.2).")
-@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
-@click.option("--last", default=3, show_default=True, help="How many of a run's checkpoints.")
-@click.option(
-    "--decay", type=click.FloatRange(0, 1), help="Exponential mean: each checkpoint weighs DECAY times the next."
-)
-@click.option("--weights", help="Weights of the checkpoints, oldest first, as 1,2,4; they are divided by their sum.")
-def command(checkpoints: tuple[Path, ...], out: Path, last: int, decay: float | None, weights: str | None):
-    """Average model checkpoints: the last ones of a run, or the ones given; uniformly, unless weights are given.
-
-    \b
-      sv6d average runs/leum_sft --last 4 -o runs/leum_sft/averaged
-      sv6d average step_100 step_200 step_300 -o averaged --decay 0.5     # shares 1/7, 2/7, 4/7
-      sv6d average step_100 step_200 -o averaged --weights 1,3
-    """
-    if decay is not None and weights is not None:
-        raise AverageError("--decay and --weights both say what checkpoints weigh; give one of them")
-    chosen = last_checkpoints(checkpoints[0], last) if len(checkpoints) == 1 else list(checkpoints)
-    click.echo(f"averaging {len(chosen)} checkpoints: {', '.join(str(checkpoint) for checkpoint in chosen)}")
-    columns = (TextColumn("averaging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    told = (
-        _read_weights(weights)
-        if weights is not None
-        else exponential(len(chosen), decay)
-        if decay is not None
-        else None
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("averaging", total=None)
-        average(chosen, out, lambda size: bar.advance(task, size), told)
-    click.echo(f"wrote {out}")
-
-
-def _read_weights(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise AverageError(f"--weights {text}: numbers with commas between them, as 1,2,4") from None

@@ -67,9 +67,7 @@ class Prompter:
         text = torch.arange(len(ids))
         if not hasattr(self.processor, "get_rope_index"):
             return text
-        kinds = torch.zeros_like(ids)
-        for kind, name in enumerate(("image", "video"), start=1):
-            kinds[ids == get_processor_token_id(self.processor, name)] = kind
+        kinds = self.kinds(ids)
         vision, _ = self.processor.get_rope_index(
             input_ids=ids[None],
             attention_mask=torch.ones_like(ids)[None],
@@ -78,6 +76,14 @@ class Prompter:
             video_grid_thw=features.get("video_grid_thw"),
         )
         return torch.cat([text[None], vision[:, 0]])
+
+    def kinds(self, ids: torch.Tensor) -> torch.Tensor:
+        """What each token stands for, as Qwen's processors count it: 0 text, 1 image, 2 video."""
+        kinds = torch.zeros_like(ids)
+        for kind, name in enumerate(("image", "video"), start=1):
+            if self.processor is not None:
+                kinds[ids == get_processor_token_id(self.processor, name)] = kind
+        return kinds
 
 
 def parts(text: str, row: dict[str, Any]) -> str | list[dict[str, Any]]:

@@ -90,7 +90,8 @@ def run_sft(demo: Demo) -> None:
 
 def run_average(demo: Demo) -> None:
     """Average the last checkpoints of the warm start."""
-    from ...sft.average import average, last_checkpoints
+    from ...sft.average import average
+    from ...sft.checkpoints import last_checkpoints
 
     average(last_checkpoints(demo.sft, AVERAGED_CHECKPOINTS), demo.averaged)
 

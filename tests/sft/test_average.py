@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sv6d.sft import average as module
-from sv6d.sft.average import average, command
+from sv6d.sft.average import average
+from sv6d.sft.average_cli import command
 from sv6d.sft.checkpoints import AverageError, last_checkpoints
 
 

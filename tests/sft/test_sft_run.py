@@ -137,6 +137,20 @@ def test_the_average_is_the_mean_and_loads_in_transformers(finished, averaged):
     assert AutoProcessor.from_pretrained(averaged).video_processor is not None
 
 
+def test_the_average_is_compared_with_each_ingredient(finished, data, tmp_path):
+    """On the rows that it learnt: the loss of the last step's model is that of the run's last steps, and the record has them all."""
+    command = [str(Path(sys.executable).parent / "sv6d"), "average", str(finished[0]), "-o", str(tmp_path / "out")]
+    options = ["--validate", str(data / "sft"), "--rows-per-task", "2", "--max-new-tokens", "8"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads((tmp_path / "out" / "sv6d_average.json").read_text())["validated"]
+    assert [Path(one["model"]).name for one in told] == ["global_step_4", "global_step_6", "global_step_8", "out"]
+    by_loss = min(told, key=lambda one: one["loss"])
+    assert f"best by loss on 6 rows: {by_loss['model']}" in done.stdout and "best by reward on 6 rows" in done.stdout
+    assert told[2]["loss"] < told[0]["loss"] and told[2]["loss"] == pytest.approx(losses(finished[0])[-1], rel=0.25)
+    assert all(0 <= one["reward"] <= 1 and len(one["by_task"]) == 3 for one in told)
+
+
 def test_fsdp_shards_are_merged_where_no_whole_model_was_saved(finished, averaged, tmp_path):
     from sv6d.sft.average import average
 
