@@ -92,7 +92,9 @@ def validate(folder: Path):
 
 def find_bad_rows(path: Path) -> tuple[int, list[str]]:
     """Check the rows of one parquet file. Returns how many it has, and a line `file: row n: reason` for each bad one."""
+    from ..data_mixers.media import DECODE_SECONDS
     from ..data_mixers.rows import media_paths, read_rows, validate_row
+    from .checking.media import why_not
 
     try:
         rows = read_rows(path)
@@ -103,7 +105,8 @@ def find_bad_rows(path: Path) -> tuple[int, list[str]]:
         try:
             validate_row(row, path.parent)
             for medium in media_paths(row):
-                check_media(medium)
+                if reason := why_not(medium, DECODE_SECONDS):
+                    raise ValueError(reason)
         except Exception as error:  # decoders raise many kinds
             bad.append(f"{path}: row {number}: {error}")
     return len(rows), bad

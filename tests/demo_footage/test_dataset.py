@@ -1,13 +1,15 @@
 """The dataset on disk: determined by its seed, complete or not there, and read by the real decoder as it was made."""
 
 import json
+import os
 
-import decord
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sv6d.data_mixers.rows import read_rows, validate_row
-from sv6d.recipes.data import command
+from PIL import Image
+from sv6d.data_mixers import media
+from sv6d.data_mixers.rows import Example, read_rows, to_rl_row, validate_row, write_rows
+from sv6d.recipes.data import command, find_bad_rows
 from sv6d.recipes.demo import dataset, footage
 from sv6d.recipes.demo.dataset import DatasetError, make_item, read_manifest, write_dataset, write_film
 from sv6d.recipes.demo.makers import COUNT, FPS, MAKERS, SIZE
@@ -103,13 +105,19 @@ def test_the_manifest_says_what_was_made_and_from_what(made):
     assert manifest["sources"]["heldout"]["photos"] == list(footage.PHOTOS["heldout"])
 
 
+def film(path):
+    """All frames of a film, as our dataset's decoder gives them."""
+    frames, _ = media.read_frames(str(path), [i / FPS for i in range(COUNT)], SIZE, SIZE)
+    return frames
+
+
 # ---- films survive the file ------------------------------------------------------------------------------------------------
 def test_the_real_decoder_gives_back_every_frame_of_a_film(tmp_path):
     item = make_item("cut_point_detection", "rl", 0, seed=0)
     write_film(item.pixels, tmp_path / "film.mp4")
-    reader = decord.VideoReader(str(tmp_path / "film.mp4"))
-    decoded = reader.get_batch(range(len(reader))).asnumpy().astype(float)
-    assert decoded.shape == (COUNT, SIZE, SIZE, 3) and reader.get_avg_fps() == FPS
+    found = media.probe(str(tmp_path / "film.mp4"), "video")
+    assert (found.frames, found.fps) == (COUNT, FPS)
+    decoded = film(tmp_path / "film.mp4").astype(float)
     assert np.abs(decoded - item.pixels).mean((1, 2, 3)).max() < 8
 
 
@@ -117,16 +125,14 @@ def test_a_cut_is_frame_exact_and_colours_survive(tmp_path):
     frames = np.zeros((COUNT, SIZE, SIZE, 3), np.uint8)
     frames[:12], frames[12:] = (200, 40, 40), (40, 40, 200)
     write_film(frames, tmp_path / "film.mp4")
-    decoded = decord.VideoReader(str(tmp_path / "film.mp4")).get_batch(range(COUNT)).asnumpy().astype(int)
-    assert np.abs(decoded - frames).max() <= 6
+    assert np.abs(film(tmp_path / "film.mp4").astype(int) - frames).max() <= 6
 
 
-def test_at_two_frames_a_second_the_model_sees_one_frame_of_every_half_second_at_64_pixels(made, monkeypatch):
-    from qwen_vl_utils import fetch_video, vision_process
+def test_at_two_frames_a_second_the_model_sees_one_frame_of_every_half_second_at_64_pixels(made):
+    from sv6d.data_mixers.clips import fetch
 
-    monkeypatch.setattr(vision_process, "get_video_reader_backend", lambda: "decord")
     (row, _) = read_rows(made / "rl" / "shot_framing.parquet")
-    video, about = fetch_video(row["videos"][0], image_patch_size=16, return_video_metadata=True)
+    video, about = fetch(row["videos"][0], patch=16)
     assert video.shape == (8, 3, 64, 64)
     assert [index // 4 for index in about["frames_indices"]] == list(range(8))  # 4 frames make half a second
     assert about["fps"] == FPS
@@ -157,6 +163,22 @@ def test_the_command_lists_bad_rows_with_file_row_and_reason(tmp_path):
     assert "subject.parquet: row 1: " in result.output and "is missing" in result.output
     assert "broken.parquet: cannot be read as rows" in result.output
     assert "3 bad" in result.output
+
+
+def test_validate_gives_up_a_file_that_hangs_its_decoder_and_knows_folders_of_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr(media, "DECODE_SECONDS", 0.5)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i in range(2):
+        Image.new("RGB", (32, 32)).save(folder / f"{i}.png")
+    os.mkfifo(tmp_path / "hanging.mp4")
+    rows = [
+        to_rl_row(Example("cut_point_detection", [str(path)], '{"segments": []}', id=path.name), index)
+        for index, path in enumerate((folder, tmp_path / "hanging.mp4"))
+    ]
+    found, bad = find_bad_rows(write_rows(rows, tmp_path / "rl" / "rows.parquet"))
+    assert found == 2
+    assert len(bad) == 1 and "row 1" in bad[0] and "hangs its decoder" in bad[0]
 
 
 def test_a_folder_without_rows_is_an_error(tmp_path):
