@@ -101,6 +101,8 @@ def length_hacking(
 def _pay_for_length(seen: Evidence, task: str) -> float:
     """Correlation of length and score within the groups of the last window; 0 where nothing varies."""
     rows = seen.last_rollouts
+    if rows.empty:
+        return 0.0
     rows = rows.loc[(rows["task"] == task) & rows["score"].notna(), ["step", "group", "response_length", "score"]]
     if rows.empty:
         return 0.0

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from constructed_run import build
+from constructed_run import TASKS, build
 from sv6d.reports.cli import command
 from sv6d.reports.recorder import part_name
 
@@ -99,6 +99,22 @@ def test_a_run_without_metrics_gets_a_page_that_says_so_and_status_3(tmp_path):
     assert result.exit_code == 3
     assert "missing: No metrics (metrics.jsonl)" in result.output
     assert "No metrics (metrics.jsonl)" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("tasks", [(), ("subject", "ocr_regular")])
+def test_a_run_of_which_only_metrics_are_left_is_drawn_from_them(tmp_path, tasks):
+    """Any verl run has the curves of Figure 3; one of ours has its small charts too."""
+    (tmp_path / "run").mkdir()
+    whole = {"critic/score/mean": 0.5, "actor/entropy": 1.0, "response_length/mean": 7.0}
+    by_task = {f"task/{task}/{name}": 0.5 for task in tasks for name in ("score", "iou", "response_length", "kl")}
+    lines = [json.dumps({"step": step, "data": whole | by_task}) + "\n" for step in range(1, 31)]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines))
+    result = report(tmp_path / "run", "-o", tmp_path / "report.html", "--check")
+    assert result.exit_code == 3, result.output
+    assert "missing: No rollouts" in result.output
+    page = (tmp_path / "report.html").read_text()
+    assert 'id="panel-dynamics-entropy"' in page
+    assert [task for task in TASKS if f'id="panel-task-{task}"' in page] == list(tasks)
 
 
 def test_a_run_with_a_torn_part_gets_a_page_that_names_it_and_status_3(tmp_path):
