@@ -97,7 +97,8 @@ def load_run(path: str | Path) -> Run:
     missing += _missing(path, told, metrics)
     if rollouts.empty and metrics.empty:
         raise RunError(f"{path}: nothing to report. " + " ".join(missing))
-    _note_gaps(rollouts, metrics, notes)
+    if told is not None and not told.lacks:
+        _note_gaps(rollouts, metrics, notes)
     beside = path if path.is_dir() else path.parent
     about = json.loads((beside / ABOUT).read_text()) if (beside / ABOUT).exists() else {}
     return Run(
@@ -231,8 +232,6 @@ def _skipped(file: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _note_gaps(rollouts: pd.DataFrame, metrics: pd.DataFrame, notes: list[str]) -> None:
-    if rollouts.empty:
-        return
     if rollouts["entropy"].isna().all() and "actor/entropy" not in metrics:
         notes.append("No entropy: this run's trainer did not compute it (rollout_correction.bypass_mode).")
     trained = {int(s) for s in metrics.index[metrics["timing_s/step"].notna()]} if "timing_s/step" in metrics else set()

@@ -82,7 +82,7 @@ def test_v1_s_dumps_are_rollouts(logs):
     assert first["score"].tolist() == [1.0, 0.0, 0.5, 0.25]
     assert set(first["task"]) == {"unknown"} and first["response_length"].isna().all()
     assert first["prompt"].nunique() == 2
-    assert "lack task, length, truncation" in run.missing[0]
+    assert "lack task, length, truncation" in run.missing[0] and run.notes == ()
     assert summary(run)["reward_first"] == 0.4375  # (1 + 0 + .5 + .25) / 4
 
 
