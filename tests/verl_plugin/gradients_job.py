@@ -98,22 +98,19 @@ def _equal(values) -> bool:
     return len({value.shape for value in values}) == 1
 
 
-def first_gradients(rank: int, folder: str, ranks: int) -> None:
-    """Save `gradients-<ranks>.pt` in the folder: each parameter's gradient by name, before any clipping."""
-    import verl  # noqa: F401
+def recipe(folder: Path):
+    """The recipe's configuration; nothing is clipped, so that every sequence has a gradient."""
     from sv6d.recipes.compose import compose
-    from verl.utils.config import omega_conf_to_dataclass
-    from verl.utils.tensordict_utils import maybe_fix_3d_position_ids
-    from verl.workers.engine import EngineRegistry
-    from verl.workers.utils.losses import ppo_loss
 
-    torch.set_num_threads(1)
-    folder = Path(folder)
     paths = [f"sv6d.data={folder}", f"sv6d.model={folder}/model", f"sv6d.run_dir={folder}"]
     unclipped = [f"actor_rollout_ref.actor.clip_ratio_{side}={bound}" for side, bound in (("low", 0.999), ("high", 99))]
-    config = compose("grpo", "cpu_demo", [*paths, *unclipped])  # so that every sequence has a gradient
-    model = omega_conf_to_dataclass(config.actor_rollout_ref.model)
-    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    return compose("grpo", "cpu_demo", [*paths, *unclipped])
+
+
+def start(actor, model):
+    """verl's engine of an actor, or of a reference policy, with its weights loaded."""
+    from verl.workers.engine import EngineRegistry
+
     engine = EngineRegistry.new(
         model_type="language_model",
         backend=actor.engine.strategy,
@@ -123,6 +120,22 @@ def first_gradients(rank: int, folder: str, ranks: int) -> None:
         checkpoint_config=actor.checkpoint,
     )
     engine.initialize()
+    return engine
+
+
+def first_gradients(rank: int, folder: str, ranks: int) -> None:
+    """Save `gradients-<ranks>.pt` in the folder: each parameter's gradient by name, before any clipping."""
+    import verl  # noqa: F401
+    from verl.utils.config import omega_conf_to_dataclass
+    from verl.utils.tensordict_utils import maybe_fix_3d_position_ids
+    from verl.workers.utils.losses import ppo_loss
+
+    torch.set_num_threads(1)
+    folder = Path(folder)
+    config = recipe(folder)
+    model = omega_conf_to_dataclass(config.actor_rollout_ref.model)
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    engine = start(actor, model)
     rows = sequences(folder, config, model)
     own = len(rows) // ranks
     batch = batch_of(rows[rank * own : (rank + 1) * own], config)
@@ -137,3 +150,17 @@ def first_gradients(rank: int, folder: str, ranks: int) -> None:
         }
     if rank == 0:
         torch.save(gradients, folder / f"gradients-{ranks}.pt")
+
+
+def reference_policy(rank: int, folder: str, mended: bool) -> None:
+    """Start the engine that only runs forward, as verl does for the reference policy."""
+    import verl  # noqa: F401
+    from verl.utils.config import omega_conf_to_dataclass
+    from verl.workers.engine.fsdp import transformer_impl
+
+    if not mended:
+        transformer_impl.CPUOffloadPolicy = transformer_impl.CPUOffloadPolicy.__sv6d_original__
+    config = recipe(Path(folder))
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    object.__setattr__(actor.engine, "forward_only", True)
+    start(actor, omega_conf_to_dataclass(config.actor_rollout_ref.model))

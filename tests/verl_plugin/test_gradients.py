@@ -1,4 +1,5 @@
-"""Two ranks take the gradient that one rank takes, on a batch that mixes texts, images and videos."""
+"""verl's own engines on a CPU, without a trainer around them: two ranks take the gradient that one rank takes, on a batch that mixes
+texts, images and videos; and the reference policy starts."""
 
 import gradients_job
 import pytest
@@ -28,3 +29,10 @@ def test_two_ranks_and_one_take_the_same_first_gradient(folder, ranks):
     for name, gradient in one.items():
         assert gradient.abs().max() > 0, name
         torch.testing.assert_close(two[name], gradient, rtol=0, atol=BOUND, msg=name)
+
+
+@pytest.mark.slow
+def test_the_reference_policy_starts_on_a_cpu_with_the_mend_alone(folder, ranks):
+    with pytest.raises(Exception, match="Cannot access accelerator device when none is available"):
+        ranks(1, gradients_job.reference_policy, str(folder), False)
+    ranks(1, gradients_job.reference_policy, str(folder), True)
