@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from slurm_cluster import Slurm
 from sv6d.recipes.cli import main
 from sv6d.recipes.compose import compose
 from sv6d.recipes.launching import slurm as batch
-
-from slurm_cluster import Slurm
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +28,11 @@ def slurm(tmp_path_factory):
 def test_a_dry_run_on_two_nodes_checks_both_and_makes_the_prompts(slurm, small_data, tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     places = [f"sv6d.data={small_data}", f"sv6d.model={tiny_model}", f"sv6d.run_dir={tmp_path / 'run'}"]
-    wanted = ["cpu_demo", *places, "trainer.nnodes=2", "+sv6d.env.OF_THE_RECIPE=seen", "--dry-run"]
+    halves = [
+        "trainer.nnodes=2",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=52",
+    ]  # 312 sequences over 2 ranks
+    wanted = ["cpu_demo", *places, *halves, "+sv6d.env.OF_THE_RECIPE=seen", "--dry-run"]
     result = CliRunner().invoke(main, ["launch", "slurm", *wanted, "--time", "10", "-o", "run.sbatch"])
     assert result.exit_code == 0, result.output
     job = slurm.wait(number := slurm.submit(tmp_path / "run.sbatch"), "COMPLETED", "FAILED")
