@@ -112,7 +112,8 @@ def tokens_at_once(config: DictConfig) -> int:
 
 
 def _decoder_activations(config: DictConfig, model: ModelSize, tokens: int, size: int) -> float:
-    one = tokens * size * (8 * model.hidden + 2 * model.key_values + 4 * model.intermediate)
+    """What autograd saves for a layer is counted in transformers' Qwen3-VL (a test does): 13, 3 and 4 numbers of each width a token."""
+    one = tokens * size * (13 * model.hidden + 3 * model.key_values + 4 * model.intermediate)
     if config.actor_rollout_ref.model.enable_gradient_checkpointing:
         return tokens * size * model.hidden * model.layers + one
     return one * model.layers
@@ -121,7 +122,7 @@ def _decoder_activations(config: DictConfig, model: ModelSize, tokens: int, size
 def _vision_activations(config: DictConfig, model: ModelSize, tokens: int, size: int) -> float:
     """As if every token were a video's: the tower is not split over sequence-parallel GPUs."""
     patches = tokens * model.patches
-    one = patches * size * (8 * model.vision_hidden + 2 * model.vision_intermediate)
+    one = patches * size * (12 * model.vision_hidden + 2 * model.vision_intermediate)
     kept = patches * size * model.vision_hidden * model.vision_layers
     pixels = patches * model.patch_values * 4 if model.vision_layers else 0
     if config.actor_rollout_ref.model.enable_gradient_checkpointing:

@@ -183,6 +183,50 @@ def test_a_model_of_any_size_has_the_parameters_that_we_count(model, words):
     assert counted.parameters == sum(parameter.numel() for parameter in real.parameters())
 
 
+def saved_numbers(module, *inputs, **more):
+    """Numbers of two bytes that autograd saves of a module's pass, its parameters aside."""
+    import torch
+
+    own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    own |= {part.untyped_storage().data_ptr() for part in more["position_embeddings"]}
+    saved = {}
+
+    def pack(tensor):
+        if tensor.untyped_storage().data_ptr() not in own:
+            saved[tensor.untyped_storage().data_ptr()] = (tensor, tensor.untyped_storage().nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        module(*inputs, **more)
+    return sum(size for _, size in saved.values()) / 2
+
+
+def test_what_autograd_saves_of_a_layer_is_what_we_count():
+    import torch
+    from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen
+    from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig, Qwen3VLVisionConfig
+
+    tokens, bf16 = 256, torch.bfloat16
+    text = Qwen3VLTextConfig(
+        vocab_size=64, hidden_size=256, intermediate_size=768, num_attention_heads=8, num_key_value_heads=2, head_dim=32
+    )
+    vision = Qwen3VLVisionConfig(hidden_size=128, intermediate_size=480, num_heads=4)
+    text._attn_implementation = vision._attn_implementation = "sdpa"
+    words = torch.randn(1, tokens, 256, dtype=bf16, requires_grad=True)
+    places = qwen.Qwen3VLTextRotaryEmbedding(text)(words, torch.arange(tokens).expand(3, 1, tokens))
+    layer = qwen.Qwen3VLTextDecoderLayer(text, 0).to(bf16)
+    decoder = saved_numbers(layer, words, position_embeddings=places, attention_mask=None)
+    # keys and values over 2 heads of 32
+    assert decoder / tokens == pytest.approx(13 * 256 + 3 * (2 * 2 * 32) + 4 * 768, rel=0.02)
+
+    patches = torch.randn(tokens, 128, dtype=bf16, requires_grad=True)
+    turns = (torch.randn(tokens, 32, dtype=bf16),) * 2
+    block = qwen.Qwen3VLVisionBlock(vision).to(bf16)
+    ends = torch.tensor([0, tokens], dtype=torch.int32)
+    tower = saved_numbers(block, patches, cu_seqlens=ends, position_embeddings=turns)
+    assert tower / tokens == pytest.approx(12 * 128 + 2 * 480, rel=0.02)
+
+
 def test_our_lists_are_those_of_the_modules_that_read():
     from sv6d.data_mixers import verl_dataset
     from sv6d.verl_plugin import replay_buffer
