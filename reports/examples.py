@@ -39,9 +39,9 @@ def examples(run: Run, tasks: list[str]) -> list[dict[str, Any]]:
     taxonomy, config = Taxonomy.load(), RewardConfig()
     found = []
     for task in tasks:
-        rows = told[told["task"] == task].sort_values(["score", "step"], kind="stable")
-        ends = {"best": rows.iloc[-1:], "worst": rows.iloc[:1] if len(rows) > 1 else rows.iloc[:0]}
-        for kind, row in ((kind, row) for kind, end in ends.items() for row in end.to_dict("records")):
+        rows = told[told["task"] == task].sort_values("step", kind="stable")
+        for kind, value in (("best", rows["score"].max()), ("worst", rows["score"].min()))[: len(rows)]:
+            (row,) = rows[rows["score"] == value].iloc[-1:].to_dict("records")
             found.append({"kind": kind} | _example(row, taxonomy, config))
     return found
 

@@ -16,6 +16,7 @@ from .traces import (
     measured,
     points,
     run_lines,
+    run_points,
     sentence,
     steps_layout,
     tasks_layout,
@@ -168,12 +169,7 @@ def components(runs: list[dict]) -> list[Panel]:
             continue
         if len(runs) > 1:
             caption = f"Mean {LABELS[name]} by task over the last five steps of each run; 1 is best."
-            data = [
-                points({task: each[task]["last"] for task in each}, run["name"], i % SERIES)
-                for i, (run, each) in enumerate(zip(runs, ends, strict=True))
-            ]
-            for i, trace in enumerate(data):
-                trace["meta"]["run"] = i
+            data = run_points(runs, [{task: each[task]["last"] for task in each} for each in ends])
         else:
             caption = f"Mean {LABELS[name]} by task, first and last five steps; 1 is best."
             first, last = ({task: e[end] for task, e in ends[0].items()} for end in ("first", "last"))

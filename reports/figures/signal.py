@@ -15,6 +15,7 @@ from .traces import (
     measured,
     points,
     run_lines,
+    run_points,
     share_layout,
     steps_layout,
     tasks_layout,
@@ -40,9 +41,7 @@ def groups(runs: list[dict]) -> list[Panel]:
         layout = tasks_layout("share of groups", tasks, tickformat=".0%", rangemode="tozero")
         caption = "Share of groups whose rewards are all equal, over the whole run: they give no gradient."
         shares = [{t: run["groups"][t]["dead_share"] for t in run["tasks"]} for run in runs]
-        data = [
-            points(s, run["name"], i % SERIES, form=".1%") for i, (run, s) in enumerate(zip(runs, shares, strict=True))
-        ]
+        data = run_points(runs, shares, ".1%")
         found.append(Panel("groups-tasks", "groups", "Dead groups by task", caption, data, layout))
     found += _spread_over_time(runs)
     if data := run_lines(runs, "dead_groups"):
@@ -86,7 +85,11 @@ def _spread_over_time(runs: list[dict]) -> list[Panel]:
 
 
 def mixture(runs: list[dict]) -> list[Panel]:
-    """The mixture asked for and trained on: in all, and how far it strayed on the way."""
+    """The mixture asked for and trained on: in all, how far it strayed on the way, and what stood in for lost groups."""
+    return _totals(runs) + (_on_the_way(runs[0]) if len(runs) == 1 else _owed(runs)) + _standing_in(runs)
+
+
+def _totals(runs: list[dict]) -> list[Panel]:
     tasks = all_tasks(runs)
     if not any(run["mixture"].get(task, {}).get("realised") for run in runs for task in tasks):
         return []
@@ -94,21 +97,18 @@ def mixture(runs: list[dict]) -> list[Panel]:
     realised, asked = ([_shares(run, kind) for run in runs] for kind in ("realised", "requested"))
     caption = "Share of the rollouts that each task had in training"
     if len(runs) > 1:
-        pairs = enumerate(zip(runs, realised, strict=True))
-        data = [points(shares, run["name"], i % SERIES, form=".2%") for i, (run, shares) in pairs]
+        data = run_points(runs, realised, ".2%")
         caption += ", run by run."
     else:
         data = [bars(realised[0], "trained on", "last", ".2%")]
-        if measured(asked[0].values()):
-            ticks = points(asked[0], "requested", "all", "line-ns", ".2%")
-            data.append(ticks | {"marker": {"symbol": "line-ns", "size": 14, "line": {"width": 3}}})
-            caption += " (bars) and was meant to have (ticks)."
-            if runs[0]["requested"] and not _on_the_way(runs[0]):
-                caption += " No step strayed from what was asked."
-        else:
-            caption += "."
-    panels = [Panel("mixture", "mixture", "Requested and realised", caption, data, layout)]
-    return panels + (_on_the_way(runs[0]) if len(runs) == 1 else _owed(runs)) + _standing_in(runs)
+        caption += "."
+    if len(runs) == 1 and measured(asked[0].values()):
+        ticks = points(asked[0], "requested", "all", "line-ns", ".2%")
+        data.append(ticks | {"marker": {"symbol": "line-ns", "size": 14, "line": {"width": 3}}})
+        caption = caption.removesuffix(".") + " (bars) and was meant to have (ticks)."
+        if runs[0]["requested"] and not _on_the_way(runs[0]):
+            caption += " No step strayed from what was asked."
+    return [Panel("mixture", "mixture", "Requested and realised", caption, data, layout)]
 
 
 def _shares(run: dict, kind: str) -> dict[str, float | None]:

@@ -140,6 +140,14 @@ def points(values: Mapping[str, Any], name: str, color: str | int, symbol: str =
     return trace | {"type": "scatter", "mode": "markers", "marker": marker}
 
 
+def run_points(runs: list[dict], values: list[Mapping], form: str = ".3f") -> list[dict]:
+    """One point a run on the row of every task."""
+    found = [
+        points(each, run["name"], i % SERIES, form=form) for i, (run, each) in enumerate(zip(runs, values, strict=True))
+    ]
+    return [trace | {"meta": trace["meta"] | {"run": i}} for i, trace in enumerate(found)]
+
+
 def dumbbell(before: Mapping, after: Mapping, names: tuple[str, str], tasks: list[str]) -> list[dict]:
     """Two points a task with a bar between them."""
     both = [task for task in tasks if before.get(task) is not None and after.get(task) is not None]

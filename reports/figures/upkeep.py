@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .palette import SERIES
-from .traces import Panel, line, measured, points, run_lines, share_layout, steps_layout, title
+from .traces import Panel, line, measured, run_lines, run_points, share_layout, steps_layout, title
 
 WIDE = 30  # largest to smallest: from here on an axis shows powers of ten alone
 
@@ -147,10 +147,9 @@ def _phases_by_run(runs: list[dict]) -> list[Panel]:
     phases = sorted({p for each in means for p in each}, key=lambda p: -max(each.get(p) or 0.0 for each in means))
     if not phases:
         return []
-    data = []
-    for i, (run, each) in enumerate(zip(runs, means, strict=True)):
-        trace = points({p: each.get(p) for p in phases}, run["name"], i % SERIES, form=".2f")
-        data.append(trace | {"meta": {"color": i % SERIES, "run": i}})
+    data = run_points(runs, [{phase: each.get(phase) for phase in phases} for each in means], ".2f")
+    for trace in data:
+        del trace["meta"]["axis"]  # no task
     rows = {"categoryorder": "array", "categoryarray": [title(p) for p in phases], "autorange": "reversed"}
     layout = {"xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"}, "yaxis": rows | {"automargin": True}}
     caption = "Mean seconds by phase in the steps that had it."
