@@ -204,3 +204,28 @@ def test_the_times_told_are_those_of_the_pixels(name, dataset, processor, vllm_p
         assert len(told) == pairs
         assert first is None or told[0] == pytest.approx(first, abs=0.051)
         assert last is None or told[-1] == pytest.approx(last, abs=0.051)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("settings", "grid"), [({"do_resize": False}, [20, 4, 4]), ({}, [20, 2, 2])])
+def test_the_processor_shrinks_what_the_dataset_sized_unless_it_is_told_not_to(
+    settings, grid, tmp_path, dataset, processor, vllm_processor
+):
+    """40 frames of 64 x 64 pixels are 163,840 pixels; this model's processor has a cap of 131,072 for a video, as Qwen3-VL's has one
+    of 25,165,824. Its steps of 32 pixels leave a quarter."""
+    path = tmp_path / "clip.mp4"
+    write_video(path, steady(40, 10))
+    part = {"type": "video", "video": str(path), "nframes": 40, "min_pixels": 1024, "max_pixels": 64 * 64}
+    messages = [{"role": "user", "content": [part]}]
+    _, videos, _ = asyncio.run(MixtureDataset.process_multi_modal_info(messages, 16, {}))
+    assert videos[0][0].shape == (40, 3, 64, 64)
+    config = OmegaConf.create({"mm_processor_kwargs": settings})
+    written = prompt_builder(processor.tokenizer, processor, config).build_initial_tokens(messages, videos=videos)
+    expanded = vllm_processor(
+        [processor.vision_start_token_id, processor.video_token_id, processor.vision_end_token_id],
+        mm_items=vllm_processor.info.parse_mm_data({"video": videos}),
+        hf_processor_mm_kwargs=settings,
+    )
+    assert expanded["mm_kwargs"]["video"][0]["video_grid_thw"].data.flatten().tolist() == grid
+    pads = [ids.count(processor.video_token_id) for ids in (written, list(expanded["prompt_token_ids"]))]
+    assert pads == [grid[0] * grid[1] * grid[2] // 4] * 2  # verl's prompt and vLLM's
