@@ -31,8 +31,7 @@ class WarmStart(SFTTrainer):
             if output is not None:
                 metrics = tu.get(output, "metrics")
                 rates = [key for key in metrics if key.endswith(("/lr", "/weight_decay"))]
-                alike = {key: metrics[key][0] for key in rates if isinstance(metrics[key], list)}
-                metrics.update(alike)
+                metrics.update({key: _first(metrics[key]) for key in rates})
             return output
 
         self.training_client.train_batch = measured
@@ -55,6 +54,11 @@ class WarmStart(SFTTrainer):
                 manifest.prune(folder, keep)
 
         handler.save_checkpoint = save_whole
+
+
+def _first(value):
+    """The first number in lists of lists, one a rank and one a micro-batch."""
+    return _first(value[0]) if isinstance(value, list) else value
 
 
 @record  # else torchrun's report hides the error under its own trace
