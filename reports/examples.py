@@ -21,6 +21,7 @@ from .runs import Run
 
 WINDOW = 0.25  # of the recorded steps, from the end
 FEWEST_STEPS = 5
+MOST_ROLLOUTS = 40_000
 MOST_TEXT = 1200  # characters of a text that go on the page
 MOST_SEGMENTS = 40
 MOST_LOSSES = 6
@@ -50,8 +51,9 @@ def _recorded_texts(run: Run) -> pd.DataFrame:
     """The last steps' rollouts whose text, truth and score are known."""
     if run.rollouts.empty:
         return pd.DataFrame()
-    steps = sorted(run.rollouts["step"].unique())
-    last = steps[-max(FEWEST_STEPS, math.ceil(WINDOW * len(steps))) :]
+    rollouts = run.rollouts["step"].value_counts().sort_index()
+    few = int((rollouts[::-1].cumsum() <= MOST_ROLLOUTS).sum())  # whose texts are all recorded takes a while to read
+    last = rollouts.index[-max(FEWEST_STEPS, min(math.ceil(WINDOW * len(rollouts)), few)) :]
     texts = run.texts(steps=last)
     texts = texts[texts["response"].notna() & texts["ground_truth"].notna()]
     rows = run.rollouts[run.rollouts["step"].isin(last) & run.rollouts["score"].notna()]

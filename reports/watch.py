@@ -5,10 +5,12 @@ The open page asks for news and takes the new parts over; it keeps zoom, filters
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Sequence
@@ -73,15 +75,15 @@ class Watched:
 
 def signature(run: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of every file that a report may read: it differs when there is something new."""
-    found = []
-    for folder, folders, files in os.walk(run):
+    files = [str(run)]  # a run may be a single file
+    for folder, folders, names in os.walk(run):
         folders[:] = [name for name in folders if name not in PASSED_BY]
-        for name in files:
-            try:
-                status = os.stat(os.path.join(folder, name))
-            except FileNotFoundError:  # renamed meanwhile, as a part is when it is whole
-                continue
-            found.append((os.path.join(folder, name), status.st_size, status.st_mtime_ns))
+        files += [os.path.join(folder, name) for name in names]
+    found = []
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # renamed meanwhile, as a part is when it is whole
+            status = os.stat(file)
+            found += [(file, status.st_size, status.st_mtime_ns)] * stat.S_ISREG(status.st_mode)
     return sorted(found)
 
 

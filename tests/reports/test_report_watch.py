@@ -118,8 +118,11 @@ def test_runs_that_wrote_nothing_yet_are_waited_for_beside_those_that_did(tmp_pa
     assert "<h1>2 runs</h1>" in watched.page
 
 
-def test_a_folder_that_does_not_exist_has_nothing_to_look_at(tmp_path):
-    assert signature(tmp_path / "nowhere") == []
+def test_a_run_may_be_a_single_file_and_may_not_be_there_yet(tmp_path):
+    assert signature(tmp_path / "metrics.jsonl") == []
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    ((name, size, _),) = signature(tmp_path / "metrics.jsonl")
+    assert (name, size) == (str(tmp_path / "metrics.jsonl"), 3)
 
 
 def test_only_this_machine_is_answered(tmp_path):
