@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from ..compose import RecipeError
-from .finding import Finding, error, note
+from .finding import Finding, counted, error, note
 from .subject import Subject
 
 
@@ -41,5 +41,7 @@ def nodes(subject: Subject) -> Iterator[Finding]:
     wrong = [*shortage(subject.config, reports), *disagreements(reports)]
     yield from map(error, wrong)
     if not wrong:
-        gpus = sum(report.gpus for report in reports)
-        yield note(f"{len(reports)} nodes with {gpus:g} GPUs agree on plug-in, versions, environment and folders")
+        gpus = int(sum(report.gpus for report in reports))
+        yield note(
+            f"plug-in, versions, environment and folders agree on {counted(len(reports), 'node')} with {counted(gpus, 'GPU')}"
+        )
