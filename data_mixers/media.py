@@ -22,9 +22,8 @@ DECODE_SECONDS = 120.0
 """What a look at a file, or decoding it, may take (`data.mixture.decode_seconds`)."""
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _FAR = 10.0  # seconds; over longer gaps between wanted frames the reader looks for the key frame before the next
-_STEADY = (
-    0.002  # seconds by which a frame may miss its place and still count as of constant rate (containers round to ms)
-)
+_STEADY = 0.002  # seconds by which a frame may miss its place in a steady rate: containers round to milliseconds
+_TURNS = Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270
 
 
 class Probe(NamedTuple):
@@ -124,7 +123,15 @@ def _look_at_video(path: str) -> Probe:
             times = _stamped_times(path)
         if len(times) < 2:
             raise ValueError(f"{path} has a single frame; a video needs two")
-        return Probe(None, stream.width, stream.height, *_rate(times, (container.start_time or 0) / av.time_base))
+        width, height = _upright(first).size
+        return Probe(None, width, height, *_rate(times, (container.start_time or 0) / av.time_base))
+
+
+def _upright(frame) -> Image.Image:
+    """A frame as players show it: phones store what they filmed lying down, and by how much to turn it."""
+    turns = round(frame.rotation / 90) % 4  # to the left
+    image = frame.to_image()
+    return image.transpose(_TURNS[turns - 1]) if turns else image
 
 
 def frame_files(folder: str) -> list[str]:
@@ -169,9 +176,10 @@ def _stamped_times(path: str) -> list[float]:
 def _rate(times: Sequence[float], zero: float) -> tuple[int, float, float, tuple[float, ...] | None]:
     """frames, fps, start, times of a `Probe`."""
     shown = np.asarray(times) - zero
-    if len(shown) < 2:
-        return len(shown), 0.0, float(shown[0]), None
-    fps = float(Fraction((len(shown) - 1) / (shown[-1] - shown[0])).limit_denominator(1001))
+    if shown[-1] <= shown[0]:
+        raise ValueError("all its frames carry the same time")
+    rate = Fraction((len(shown) - 1) / (shown[-1] - shown[0]))
+    fps = float(rate.limit_denominator(1001) or rate)
     steady = np.abs(shown - shown[0] - np.arange(len(shown)) / fps).max() <= _STEADY
     return len(shown), fps, round(float(shown[0]), 6), None if steady else tuple(shown.round(6).tolist())
 
@@ -233,4 +241,4 @@ def _file_frames(path: str, times: Sequence[float]):
                 if frame is None:
                     return
                 at = frame.time - zero
-            yield frame.to_image(), round(at, 6)
+            yield _upright(frame), round(at, 6)

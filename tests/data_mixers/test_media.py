@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from PIL import Image
-from sv6d.data_mixers.media import Probe, frame_files, in_time, probe, read_frames
+from sv6d.data_mixers.media import Probe, _rate, frame_files, in_time, probe, read_frames
 
 
 @pytest.fixture
@@ -109,3 +110,28 @@ def test_a_folder_needs_two_frames(tmp_path):
 def test_frames_that_the_video_does_not_have_are_an_error(counting_video):
     with pytest.raises(ValueError, match=r"no frame decodes from second 2\.50 on"):
         read_frames(str(counting_video), [1.0, 2.5], 64, 64)
+
+
+@pytest.mark.parametrize(("turn", "corner"), [(90, (-1, 0)), (180, (-1, -1)), (-90, (0, -1))])
+def test_a_film_that_was_shot_upright_is_seen_upright(tmp_path, turn, corner):
+    """The container says by how many degrees to turn to the left what it holds. The white corner, at the top left of what is
+    stored, comes to the bottom left, the bottom right and the top right."""
+    path = tmp_path / "phone.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=4, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.set_display_rotation(turn)
+        picture = np.zeros((64, 96, 3), np.uint8)
+        picture[:32, :32] = 255
+        for _ in range(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    found = probe(str(path), "video")
+    assert (found.width, found.height) == ((96, 64) if turn == 180 else (64, 96))
+    frames, _ = read_frames(str(path), [0.0], found.height, found.width)
+    assert frames[0][corner][0] > 200 and frames[0][0, 0, 0] < 50
+
+
+def test_frames_without_times_of_their_own_are_no_video():
+    with pytest.raises(ValueError, match="all its frames carry the same time"):
+        _rate([1.0, 1.0, 1.0], zero=0.0)
