@@ -115,6 +115,12 @@ def _no_cluster(config: DictConfig, error: Exception) -> str:
     address = config.ray_kwargs.ray_init.address
     if address == "local":
         return f"Ray does not start on this machine: {error}"
+    if "InvalidAuthToken" in str(error):
+        return (
+            f"the Ray cluster at {address!r} asks for a token that this process does not have. Set RAY_AUTH_MODE=token and the same "
+            "RAY_AUTH_TOKEN here as where `ray start` was called, on every node; or RAY_AUTH_MODE=disabled everywhere, where nobody "
+            "else reaches the machines."
+        )
     return (
         f"the recipe needs {describe(pools(config))}, and no Ray cluster answers at {address!r}: {error}\n"
         "Start one with `ray start --head` here and `ray start --address=<this machine>:6379` on the other nodes, or have one "

@@ -4,6 +4,9 @@ set -euo pipefail
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 ip=$(python -c 'import ray; print(ray.util.get_node_ip_address())')
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
+# A token of this job's own: whoever reaches a Ray cluster can run code there. Without this, the head may ask for one that the others lack.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 ray start --head --block --node-ip-address="$ip" --port="$port" --include-dashboard=false "${ray_options[@]}" &
 ray_head=$!
 trap 'kill "$ray_head" 2>/dev/null || true' EXIT
