@@ -8,6 +8,7 @@ import click
 ELSEWHERE = {
     "balance": ("sv6d.data_mixers.stats_cli", "balance"),
     "convert": ("sv6d.data_mixers.convert_cli", "command"),
+    "documents": ("sv6d.schema.document_cli", "command"),
     "stats": ("sv6d.data_mixers.stats_cli", "stats"),
     "synthesize": ("sv6d.sft.synthesis.cli", "command"),
 }
