@@ -23,19 +23,8 @@ def test_sound_documents_and_their_skeleton(tmp_path):
 
 
 def test_every_violation_has_its_place(tmp_path):
-    wrong = {
-        **SOUND,
-        "shots": [
-            SHOT,
-            {
-                **SHOT,
-                "start": 2.5,
-                "end": 4.0,
-                "role": "climaks",
-                "labels": {"camera_language": {"shot_size": "wide shot"}},
-            },
-        ],
-    }
+    labels = {"camera_language": {"shot_size": "wide shot"}}
+    wrong = {**SOUND, "shots": [SHOT, {"start": 2.5, "end": 4.0, "role": "climaks", "labels": labels}]}
     (tmp_path / "a.jsonl").write_text(json.dumps(wrong) + "\nnot json\n")
     result = run(tmp_path)
     assert result.exit_code == 1
