@@ -1,19 +1,18 @@
 """Is every node of the cluster fit for the run: the sentences, and the questions asked on a real Ray of several local nodes."""
 
 import json
-import os
 import subprocess
 import sys
 from copy import deepcopy
 from functools import cache
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from omegaconf import OmegaConf
 from sv6d.recipes.cli import main
 from sv6d.recipes.compose import RecipeError, compose
-from sv6d.recipes.launching import ray_job, witness
+from sv6d.recipes.launching import cli as launch_cli
+from sv6d.recipes.launching import witness
 from sv6d.recipes.launching.nodes import (
     NodeReport,
     cluster_address,
@@ -26,7 +25,6 @@ from sv6d.recipes.launching.nodes import (
 from sv6d.recipes.launching.pools import pools
 from sv6d.recipes.launching.witness import fingerprint
 
-COMMANDS = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 VERSIONS = {"python": "3.11.2", "verl": "0.9.1"}
 
 
@@ -161,7 +159,7 @@ def cluster(tmp_path_factory):
     (other / "verl-9.9.9.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: verl\nVersion: 9.9.9\n")
     ray = Cluster()
     try:
-        head = {"include_dashboard": True, "dashboard_port": 0, "env_vars": {"PATH": COMMANDS}}
+        head = {"include_dashboard": True, "dashboard_port": 0}
         faulty = [{"PYTHONPATH": str(other)}, {"VERL_USE_EXTERNAL_PLUGINS": "none"}]
         for options in (head, {}, *({"env_vars": variables} for variables in faulty)):
             ray.add_node(wait=False, num_cpus=40, num_gpus=8, **options)
@@ -211,14 +209,16 @@ def test_verl_places_trainer_and_rollouts_on_nodes_of_their_own(cluster, config)
 
 
 @pytest.mark.slow
-def test_a_job_of_the_cluster_runs_where_its_head_is_and_its_words_and_end_come_back(cluster, tmp_path):
+@pytest.mark.parametrize(
+    ("ran", "status"), [("printenv RAY_ADDRESS RAY_JOB_STOP_WAIT_TIME_S", 0), ("printenv NO_SUCH", 1)]
+)
+def test_a_job_of_the_cluster_runs_where_its_head_is_and_its_words_and_end_come_back(ran, status, cluster, monkeypatch):
+    monkeypatch.setattr(launch_cli, "grpo_command", lambda *_: ran.split())  # in place of a run of minutes
+    places = ["sv6d.data=/mnt/data", "sv6d.model=/mnt/model", "sv6d.run_dir=/mnt/run"]
     address = f"http://{cluster.head_node.webui_url}"
-    said = []
-    job = ray_job.submit(address, ["printenv", "RAY_ADDRESS", "RAY_JOB_STOP_WAIT_TIME_S"])
-    assert ray_job.follow(address, job, said.append)
-    assert "".join(said).split()[-2:] == [cluster.address, "600"]
-    places = [f"sv6d.data={tmp_path}", f"sv6d.model={tmp_path}", f"sv6d.run_dir={tmp_path / 'run'}"]
     result = CliRunner().invoke(main, ["launch", "ray", "cpu_demo", *places, "--address", address])
-    assert result.exit_code == 1
-    assert f"there is no row file in {tmp_path / 'rl'}" in result.output  # said by `sv6d grpo`, in the job
-    assert "did not succeed; all that it printed: ray job logs raysubmit_" in result.output
+    assert result.exit_code == status, result.output
+    if status:
+        assert "did not succeed; all that it printed: ray job logs raysubmit_" in result.output
+    else:
+        assert f"{cluster.address}\n600\n" in result.output  # seconds that `ray job stop` gives it
