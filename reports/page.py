@@ -11,19 +11,8 @@ from typing import Any
 
 from .diagnosis import diagnose
 from .examples import examples
-from .figures import (
-    LABELS,
-    PALETTE,
-    SECTIONS,
-    Panel,
-    flat,
-    panels,
-    shown_measures,
-    starting_smoothness,
-    timeline,
-    title,
-)
-from .figures.timelines import caption
+from .figures import LABELS, PALETTE, SECTIONS, example_panels, flat, panels, shown_measures, starting_smoothness, title
+from .figures.timelines import caption, example_id
 from .numbers import COMPONENT_MEASURES, numbers, plain_data
 from .runs import Run
 
@@ -108,12 +97,12 @@ def _file(name: str) -> str:
 
 def _examples(runs: list[dict]) -> list[dict[str, Any]]:
     """Every example with its id, the number of its run and, where it has shots, its timeline."""
+    timelines = {panel.id: panel for panel in example_panels(runs)}
     told = []
     for number, run in enumerate(runs):
         for example in run["examples"]:
-            id = f"example-{number}-{example['kind']}-{example['task']}"
-            panel: Panel | None = timeline(example, "examples", id) if example["shots"] else None
-            told.append(example | {"id": id, "run": number, "panel": panel})
+            id = example_id(number, example)
+            told.append(example | {"id": id, "run": number, "panel": timelines.get(id)})
     return told
 
 

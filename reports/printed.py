@@ -9,10 +9,11 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
-from .figures import LABELS, Panel, flat, panels, shown_measures, starting_smoothness
+from .figures import LABELS, Panel, example_panels, flat, panels, shown_measures, starting_smoothness
 
 FORMATS = ("pdf", "svg", "png")
 STYLE = {
@@ -30,6 +31,7 @@ STYLE = {
     "lines.solid_capstyle": "round",
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "savefig.dpi": 300,
 }
 """Type stays text in PDF and SVG, so that a publisher can set it."""
@@ -53,6 +55,8 @@ def write_figures(runs: list[dict[str, Any]], folder: Path, formats: Sequence[st
         for panel in charts:
             if panel.section != "tasks":
                 yield from _save(_single(panel, weight), folder / _file_name(panel.id), formats)
+        for panel in example_panels(runs):
+            yield from _save(_single(panel, weight), folder / _file_name(panel.id), formats)
         small = [panel for panel in charts if panel.section == "tasks"]
         for measure in shown_measures(runs):
             having = [panel for panel in small if any(t["meta"].get("measure") == measure for t in panel.data)]
@@ -93,7 +97,8 @@ def _row(charts: Sequence[Panel], weight: float) -> Any:
 def _single(panel: Panel, weight: float) -> Any:
     own = panel.layout.get("meta", {})
     rows = len({y for trace in panel.data for y in trace["y"] if y is not None}) if own.get("rows") else 0
-    figure, axes = _figure(1.35 * COLUMN if rows else COLUMN, 1.1 + 0.2 * rows if rows else 2.4)
+    height = 1.1 + 0.2 * rows if rows else 1.4 if own.get("timeline") else 2.4
+    figure, axes = _figure(1.35 * COLUMN if rows or own.get("timeline") else COLUMN, height)
     _draw(axes[0], panel, weight)
     return figure
 
@@ -234,7 +239,7 @@ def _segments(ax: Any, trace: dict) -> None:
     ):
         color = _colour(name)
         ax.barh(y, width, left=base, height=trace["width"], color=to_rgba(color, 0.28), ec=color, lw=1)
-        ax.annotate(text, (base + width / 2, y), ha="center", va="center", fontsize=6, clip_on=True)
+        ax.annotate(unescape(text), (base + width / 2, y), ha="center", va="center", fontsize=6, clip_on=True)
 
 
 def _colour(name: str | int) -> str:

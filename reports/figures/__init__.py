@@ -9,7 +9,7 @@ from __future__ import annotations
 from .learning import by_task, components, dynamics, heldout, shown_measures
 from .palette import PALETTE, flat
 from .signal import groups, mixture
-from .timelines import timeline
+from .timelines import example_panels, timeline
 from .traces import LABELS, Panel, starting_smoothness, title
 from .upkeep import health, scoring, timing
 
@@ -18,6 +18,7 @@ __all__ = [
     "PALETTE",
     "SECTIONS",
     "Panel",
+    "example_panels",
     "flat",
     "panels",
     "shown_measures",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from .palette import SERIES
 from .traces import Panel, title
 
@@ -9,7 +11,22 @@ TRUE, SAID = 1.0, 0.0  # heights of the two rows
 HALF = 0.3  # of a bar's height
 
 
-def timeline(example: dict, section: str, id: str) -> Panel:
+def example_id(run: int, example: dict) -> str:
+    """The name of an example's panel; `run` is the number of its run."""
+    return f"example-{run}-{example['kind']}-{example['task']}"
+
+
+def example_panels(runs: list[dict]) -> list[Panel]:
+    """The timelines of all examples that have shots."""
+    return [
+        timeline(example, example_id(number, example))
+        for number, run in enumerate(runs)
+        for example in run["examples"]
+        if example["shots"]
+    ]
+
+
+def timeline(example: dict, id: str) -> Panel:
     """One chart: the true segments above, the answered ones below, what was matched joined by an area.
 
     Segments of no pair are grey. Labels that are wrong stand in the answer's hover text with the true ones.
@@ -28,7 +45,7 @@ def timeline(example: dict, section: str, id: str) -> Panel:
         "uniformtext": {"minsize": 9, "mode": "hide"},
         "meta": {"timeline": True},
     }
-    return Panel(id, section, title(example["task"]), caption(example), data, layout, task=example["task"])
+    return Panel(id, "examples", title(example["task"]), caption(example), data, layout, task=example["task"])
 
 
 def caption(example: dict) -> str:
@@ -77,7 +94,7 @@ def _join(pair: dict, number: int) -> dict:
 
 
 def _labels(pair: dict, side: str) -> str:
-    return ", ".join(tag for tags in pair["tags"] for tag in tags[side])
+    return escape(", ".join(tag for tags in pair["tags"] for tag in tags[side]), quote=False)
 
 
 def _true_text(pair: dict) -> str:
@@ -97,7 +114,8 @@ def _said(name: str) -> str:
 
 
 def _tags(tags: list[str]) -> str:
-    return " + ".join(tags) or "none"
+    """Words of a model, in which plotly must not find markup."""
+    return escape(" + ".join(tags), quote=False) or "none"
 
 
 def _span(times: list[float]) -> str:

@@ -52,7 +52,7 @@ def test_shots_are_paired_as_the_reward_pairs_them(tmp_path):
     assert [tuple(times) for times in example["shots"]["unmatched_true"]] == [(4.0, 8.0)]
     (loss,) = example["losses"]
     assert (loss["part"], round(loss["points"], 6)) == ("iou", 0.4)
-    drawn = timeline(example, "examples", "x")
+    drawn = timeline(example, "x")
     assert [trace["base"] for trace in drawn.data] == [[0.0, 4.0], [0.0]]
     assert drawn.data[0]["meta"]["color"] == [0, "first"]  # matched: the first colour; not answered: grey
 

@@ -43,6 +43,7 @@ def test_every_panel_is_there_and_the_small_charts_as_a_grid_a_measure(figures):
         "figure3 dynamics-reward heldout component-iou groups-tasks groups-spread mixture mixture-debt kl truncation"
     )
     panels += " staleness agreement reward-seconds timing tasks-reward tasks-entropy tasks-dead-groups"
+    panels += " example-0-best-subject example-0-worst-subject"
     assert set(panels.split()) - names == set()
 
 
