@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -152,28 +153,34 @@ def _check_roles(document: Document, taxonomy: Taxonomy) -> Iterator[Problem]:
             yield Problem("error", "skeleton_type", f"unknown {name!r}; {near_names(name, taxonomy.skeletons)}")
         return
     roles = taxonomy.skeletons[name].roles
-    known = {taxonomy.normalize(role) for role in roles}
-    for i, shot in enumerate(document.shots):
-        if shot.role is not None and taxonomy.normalize(shot.role) not in known:
-            yield Problem(
-                "error", f"shots[{i}].role", f"{shot.role!r} is no role of {name}; {near_names(shot.role, roles)}"
-            )
+    other = [(i, shot.role) for i, shot in enumerate(document.shots) if shot.role not in (None, *roles)]
+    known = {taxonomy.normalize(role) for role in roles} if other else ()
+    for i, role in other:
+        if taxonomy.normalize(role) not in known:
+            yield Problem("error", f"shots[{i}].role", f"{role!r} is no role of {name}; {near_names(role, roles)}")
 
 
 def _check_labels(shot: Shot, taxonomy: Taxonomy, place: str) -> Iterator[Problem]:
     for dimension, subs in shot.labels.items():
-        for name in subs:
-            where = f"{place}.labels.{dimension}.{name}"
-            tags = shot.tags(dimension, name)
-            try:
-                known = [taxonomy.canonical(dimension, name, tag) for tag in tags]
-            except TaxonomyError as error:
-                yield Problem("error", where, str(error))
-                continue
-            if len(set(known)) < len(known):
-                yield Problem("error", where, f"{list(tags)} names a tag twice; remove one")
-            if len(known) > 1 and taxonomy.sub_dimension(dimension, name).cardinality == "one":
-                yield Problem("error", where, f"{list(tags)}: this sub-dimension takes one tag")
+        for name, told in subs.items():
+            for wrong in _wrong_tags(taxonomy, dimension, name, told if isinstance(told, str) else tuple(told)):
+                yield Problem("error", f"{place}.labels.{dimension}.{name}", wrong)
+
+
+@lru_cache(maxsize=16384)
+def _wrong_tags(taxonomy: Taxonomy, dimension: str, name: str, told: str | tuple[str, ...]) -> tuple[str, ...]:
+    """What is wrong with the tags of one sub-dimension; the same few come again in every document."""
+    tags = (told,) if isinstance(told, str) else told
+    try:
+        known = [taxonomy.canonical(dimension, name, tag) for tag in tags]
+    except TaxonomyError as error:
+        return (str(error),)
+    twice = len(set(known)) < len(known)
+    many = len(known) > 1 and taxonomy.sub_dimension(dimension, name).cardinality == "one"
+    return (
+        *[f"{list(tags)} names a tag twice; remove one"] * twice,
+        *[f"{list(tags)}: this sub-dimension takes one tag"] * many,
+    )
 
 
 def _check_combinations(shot: Shot, taxonomy: Taxonomy, place: str) -> Iterator[Problem]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
+
 from ...data_mixers import Schedule
 from ...schema import Taxonomy
 from ...schema.document import Document
@@ -65,17 +67,17 @@ class Generator:
         """
         parsed = Parsed(document, self.vocabulary)
         rng = Random(f"{self.plan.seed}/{number}/{document.video}")
-        targets = {kind: KINDS[kind].targets(parsed) for kind in self.schedule.tasks}
+        left = {kind: [*KINDS[kind].targets(parsed)] for kind in self.schedule.tasks}
         first = number * self.plan.per_document
         made: list[QA] = []
-        for index in self.schedule.take(first, first + self.plan.per_document):
+        for index in self.schedule.at(np.arange(first, first + self.plan.per_document)).tolist():
             kind = self.schedule.tasks[index]
-            if not targets[kind]:  # this document has no more of it: the kind with most left to ask stands in
-                kind = max(targets, key=lambda other: len(targets[other]))
-            left = targets[kind]
-            if not left:
+            if not left[kind]:  # this document has no more of it: the kind with most left to ask stands in
+                kind = max(left, key=lambda other: len(left[other]))
+            targets = left[kind]
+            if not targets:
                 break
-            place = rng.randrange(len(left))
-            left[place], left[-1] = left[-1], left[place]
-            made.append(KINDS[kind].make(parsed, left.pop(), rng, self.templates))
+            place = int(rng.random() * len(targets))
+            targets[place], targets[-1] = targets[-1], targets[place]
+            made.append(KINDS[kind].make(parsed, targets.pop(), rng, self.templates))
         return made

@@ -1,9 +1,13 @@
-"""A document made ready for questions: canonical tags by shot, and the stretches over which a tag or a role holds."""
+"""A document made ready for questions: canonical tags by shot, and the stretches over which a tag or a role holds.
+
+Everything that more than one question needs is made once a document; lists are shared and not to be changed.
+"""
 
 from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
+from ...schema.clock import write_time
 from ...schema.document import Document
 from .vocabulary import Sub, Vocabulary
 
@@ -23,27 +27,46 @@ class Parsed:
 
     Attributes:
         shots: their stretches, in order.
-        tags: for each shot, sub-dimension -> canonical tags (never empty).
+        tags: for each shot, sub-dimension -> canonical tags (never empty), in the taxonomy's order.
     """
 
     def __init__(self, document: Document, vocabulary: Vocabulary):
         self.document, self.words = document, vocabulary
         self.shots = [Stretch(round(shot.start, 2), round(shot.end, 2)) for shot in document.shots]
-        self.tags: list[dict[Sub, tuple[str, ...]]] = [
-            {
-                (dimension, sub): tuple(vocabulary.canonical(dimension, sub, tag) for tag in shot.tags(dimension, sub))
-                for dimension, subs in shot.labels.items()
-                for sub in subs
-                if shot.tags(dimension, sub)
-            }
-            for shot in document.shots
+        self.tags = [self._tags(shot.labels) for shot in document.shots]
+
+    def _tags(self, labels) -> dict[Sub, tuple[str, ...]]:
+        canonical = self.words.canonical
+        found = [
+            canonical(dimension, name, told if told.__class__ is str else tuple(told))
+            for dimension, subs in labels.items()
+            for name, told in subs.items()
+            if told
         ]
+        return {sub: tags for _, sub, tags in sorted(found)}
 
     @cached_property
-    def subs(self) -> list[Sub]:
-        """The sub-dimensions that any shot is labelled with, in the taxonomy's order."""
-        used = {sub for tags in self.tags for sub in tags}
-        return [sub for sub in self.words.subs if sub in used]
+    def columns(self) -> dict[Sub, list[tuple[int, tuple[str, ...]]]]:
+        """Sub-dimension -> (shot, tags) of the shots that are labelled with it, in the taxonomy's order."""
+        found: dict[Sub, list[tuple[int, tuple[str, ...]]]] = {}
+        for i, tags in enumerate(self.tags):
+            for sub, told in tags.items():
+                if sub in found:
+                    found[sub].append((i, told))
+                else:
+                    found[sub] = [(i, told)]
+        return {sub: found[sub] for sub in sorted(found, key=self.words.rank.__getitem__)}
+
+    @cached_property
+    def labelled(self) -> list[tuple[int, list[Sub]]]:
+        """(shot, its sub-dimension), of every label."""
+        return [(i, [sub]) for i, tags in enumerate(self.tags) for sub in tags]
+
+    @cached_property
+    def spoken(self) -> list[dict[str, str]]:
+        """Each shot's stretch in words, within a sentence (`span`) and at its head (`span_first`)."""
+        words = [f"etween {write_time(start)} and {write_time(end)}" for start, end in self.shots]
+        return [{"span": f"b{said}", "span_first": f"B{said}"} for said in words]
 
     @cached_property
     def roles(self) -> list[tuple[str, Stretch]]:
@@ -56,41 +79,41 @@ class Parsed:
 
     def where(self, sub: Sub, tag: str) -> list[Stretch]:
         """Every maximal stretch of shots that carry a tag."""
-        return [
-            Stretch(shots[0].start, shots[-1].end)
-            for holds, run in groupby(
-                zip(self.tags, self.shots, strict=True), key=lambda pair: tag in pair[0].get(sub, ())
-            )
-            if holds and (shots := [shot for _, shot in run])
-        ]
+        runs: list[list[int]] = []
+        for i in (i for i, tags in self.columns.get(sub, ()) if tag in tags):
+            if runs and runs[-1][1] == i - 1:
+                runs[-1][1] = i
+            else:
+                runs.append([i, i])
+        return [Stretch(self.shots[first].start, self.shots[last].end) for first, last in runs]
 
     def parts(self, sub: Sub) -> list[tuple[Stretch, tuple[str, ...]]] | None:
         """The video split wherever the tags of a sub-dimension change; None where a shot has none."""
-        if not all(sub in tags for tags in self.tags):
+        column = self.columns.get(sub, ())
+        if len(column) < len(self.shots):
             return None
-        runs = groupby(zip(self.tags, self.shots, strict=True), key=lambda pair: frozenset(pair[0][sub]))
-        found = [[*run] for _, run in runs]
-        return [(Stretch(run[0][1].start, run[-1][1].end), run[0][0][sub]) for run in found]
+        runs = [[*run] for _, run in groupby(column, key=lambda told: frozenset(told[1]))]
+        return [(Stretch(self.shots[run[0][0]].start, self.shots[run[-1][0]].end), run[0][1]) for run in runs]
 
     def labels(self, shot: int, subs: list[Sub]) -> dict[str, dict[str, str | list[str]]]:
         """A shot's labels of these sub-dimensions, as answers hold them."""
-        return self.words.labels({sub: self.tags[shot][sub] for sub in subs if sub in self.tags[shot]})
+        tags = self.tags[shot]
+        return self.words.labels({sub: tags[sub] for sub in subs if sub in tags})
 
     @cached_property
     def seen(self) -> list[list[Sub]]:
         """The sub-dimensions of each shot's labels that say what is seen, not what it is for (`INTENT`)."""
-        shown = [sub for sub in self.subs if sub[0] not in INTENT]
-        return [[sub for sub in shown if sub in tags] for tags in self.tags]
+        return [[sub for sub in tags if sub[0] not in INTENT] for tags in self.tags]
 
     @cached_property
     def intents(self) -> list[tuple[int, Sub]]:
         """(shot, sub-dimension) with one tag that says why, where two labels at least say what is seen."""
-        why = [sub for sub in self.subs if sub[0] in INTENT]
         return [
             (i, sub)
-            for i, tags in enumerate(self.tags)
-            for sub in why
-            if len(tags.get(sub, ())) == 1 and len(self.seen[i]) > 1
+            for i, (tags, seen) in enumerate(zip(self.tags, self.seen, strict=True))
+            if len(seen) > 1
+            for sub, told in tags.items()
+            if sub[0] in INTENT and len(told) == 1
         ]
 
     @cached_property
@@ -100,6 +123,6 @@ class Parsed:
         return [
             (i, sub)
             for i, tags in enumerate(self.tags)
-            for sub in self.subs
-            if len(tags.get(sub, ())) == 1 and near(*sub, tags[sub][0])
+            for sub, told in tags.items()
+            if len(told) == 1 and near(*sub, told[0])
         ]

@@ -14,15 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...data_mixers.rows import SFT_SCHEMA
 from ...schema import Taxonomy
 from ...schema.document import Document, DocumentError, check_document, read_document
 from .check import Checker
 from .generate import Generator, Plan
-from .questions import QA
+from .rows import Rows
 from .templates import Templates
 
 DOCUMENTS = 500
@@ -136,7 +134,7 @@ def _write(job: tuple[Shard, Path, Settings]) -> Written:
         known = pq.read_schema(path).metadata
         return Written(*(int(known[name]) for name in (b"rows", b"documents", b"rejected")))
     generator, checker = _tools(settings)
-    rows: list[tuple[QA, Document]] = []
+    rows = Rows(generator.templates.systems, settings.videos)
     bad: list[dict[str, Any]] = []
     documents = 0
     for place, (line, text) in enumerate(_lines(shard, settings.documents)):
@@ -146,14 +144,13 @@ def _write(job: tuple[Shard, Path, Settings]) -> Written:
         except DocumentError as error:
             bad.append({"file": str(shard.file), "line": line, "reason": str(error)})
             continue
-        for qa in generator.questions(document, shard.first + place):
-            checker.check(qa)
-            rows.append((qa, document))
+        asked = generator.questions(document, shard.first + place)
+        checker.check(asked)
+        rows.add(asked, document)
     done = Written(len(rows), documents, len(bad))
     if bad:
         _replace(rejects, lambda partial: partial.write_text("".join(json.dumps(row) + "\n" for row in bad)))
-    table = _table(rows, settings, generator.templates)
-    table = table.replace_schema_metadata({name: str(value) for name, value in done._asdict().items()})
+    table = rows.table().replace_schema_metadata({name: str(value) for name, value in done._asdict().items()})
     _replace(path, lambda partial: pq.write_table(table, partial, compression="zstd"))
     return done
 
@@ -180,54 +177,6 @@ def _sound(text: bytes, taxonomy: Taxonomy) -> Document:
     if errors:
         raise DocumentError("; ".join(errors))
     return document
-
-
-def _table(rows: list[tuple[QA, Document]], settings: Settings, templates: Templates) -> pa.Table:
-    """The rows as columns (`SFT_SCHEMA`), built whole: row by row would cost more than to make the questions."""
-    systems = [templates.systems[qa.kind.partition(".")[0]] for qa, _ in rows]
-    users = [f"<video>{qa.question}" for qa, _ in rows]
-    paths = {document.video: str(settings.videos / document.video) for _, document in rows}
-    videos = [paths[document.video] for _, document in rows]
-    prompt = _messages([systems, users], ["system", "user"])
-    messages = _messages([systems, users, [qa.answer for qa, _ in rows]], ["system", "user", "assistant"])
-    info = {
-        "index": range(len(rows)),
-        "id": [f"{document.video}#{i}" for i, (_, document) in enumerate(rows)],
-        "dataset": [f"synthesis/{qa.kind}" for qa, _ in rows],
-        "split": ["train"] * len(rows),
-        "duration": [document.duration for _, document in rows],
-        "query": [" ".join(".".join(sub) for sub in qa.subs) for qa, _ in rows],
-    }
-    columns = {
-        "data_source": pa.array([qa.reward for qa, _ in rows], pa.string()),
-        "prompt": prompt,
-        "images": pa.array([[]] * len(rows), SFT_SCHEMA.field("images").type),
-        "videos": _lists(_struct(SFT_SCHEMA.field("videos").type.value_type, {"video": videos}), 1),
-        "reward_model": _struct(
-            SFT_SCHEMA.field("reward_model").type,
-            {"style": ["rule"] * len(rows), "ground_truth": [qa.truth for qa, _ in rows]},
-        ),
-        "extra_info": _struct(SFT_SCHEMA.field("extra_info").type, info),
-        "messages": messages,
-    }
-    return pa.table([columns[name] for name in SFT_SCHEMA.names], schema=SFT_SCHEMA)
-
-
-def _messages(contents: list[list[str]], roles: list[str]) -> pa.ListArray:
-    """One dialogue a row: the i-th content of each role."""
-    said = [content for row in zip(*contents, strict=True) for content in row]
-    kind = SFT_SCHEMA.field("prompt").type.value_type
-    return _lists(_struct(kind, {"role": roles * (len(said) // len(roles)), "content": said}), len(roles))
-
-
-def _struct(kind: pa.StructType, columns: dict[str, Any]) -> pa.StructArray:
-    size = len(next(iter(columns.values())))
-    arrays = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(size, f.type) for f in kind]
-    return pa.StructArray.from_arrays(arrays, fields=list(kind))
-
-
-def _lists(values: pa.StructArray, each: int) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(range(0, len(values) + 1, each), pa.int32()), values)
 
 
 def _replace(path: Path, write) -> None:

@@ -19,13 +19,27 @@ class Vocabulary:
         self.taxonomy = taxonomy
         self.subs: tuple[Sub, ...] = tuple((d.name, s) for d in taxonomy.dimensions.values() for s in d.sub_dimensions)
         """Every sub-dimension, in the taxonomy's order."""
-        self.canonical = cache(taxonomy.canonical)
+        self.rank: Mapping[Sub, int] = {sub: i for i, sub in enumerate(self.subs)}
+        self.sizes: Mapping[Sub, int] = {sub: len(self.tags(sub)) for sub in self.subs}
+        """How many tags each has."""
+        self.canonical = cache(self._canonical)
+        """(dimension, sub-dimension, tag or tags as a document holds them) -> (rank, sub-dimension, canonical tags)."""
+        self.held = cache(self._held)
+        """(sub-dimension, canonical tags) -> as answers hold them: one tag, or a list where several may apply."""
         self.near = cache(taxonomy.neighbors)
         """(dimension, sub-dimension, tag) -> the tags that it is mistaken for, the nearest first."""
+        self.far = cache(self._far)
+        """(sub-dimension, tag) -> the other tags, which it is not mistaken for."""
         self.listing = cache(self._listing)
         """Sub-dimensions -> their tags, a line each."""
+        self.inline = cache(lambda sub: ", ".join(self.tags(sub)))
+        """Sub-dimension -> its tags, in a line."""
         self.form = cache(self._form)
         """Sub-dimensions -> the JSON form of an answer."""
+        self.evidence = cache(self._evidence)
+        """(sub-dimension, tag) -> what is seen where it holds, in the taxonomy's own words."""
+        self.meaning = cache(self._meaning)
+        """(sub-dimension, tag) -> the tag, with the taxonomy's definition behind it where it has one."""
 
     @staticmethod
     @cache
@@ -35,26 +49,48 @@ class Vocabulary:
     def tags(self, sub: Sub) -> tuple[str, ...]:
         return self.taxonomy.dimensions[sub[0]].sub_dimensions[sub[1]].labels
 
-    def meaning(self, sub: Sub, tag: str) -> str:
-        """The taxonomy's definition of a tag; empty where it has none."""
-        return self.taxonomy.dimensions[sub[0]].sub_dimensions[sub[1]].definitions.get(tag) or ""
-
     def labels(self, tags: Mapping[Sub, tuple[str, ...]]) -> dict[str, dict[str, str | list[str]]]:
-        """Tags as answers hold them: one tag, or a list where several may apply."""
+        """Tags by sub-dimension as answers hold them."""
         labels: dict[str, dict[str, str | list[str]]] = {}
-        for (dimension, sub), told in tags.items():
-            many = self.taxonomy.dimensions[dimension].sub_dimensions[sub].cardinality == "many"
-            labels.setdefault(dimension, {})[sub] = [*told] if many else told[0]
+        for sub, told in tags.items():
+            dimension, name = sub
+            if dimension not in labels:
+                labels[dimension] = {}
+            labels[dimension][name] = self.held(sub, told)
         return labels
 
+    def _canonical(self, dimension: str, name: str, told: str | tuple[str, ...]) -> tuple[int, Sub, tuple[str, ...]]:
+        tags = (told,) if isinstance(told, str) else told
+        rank = self.rank[dimension, name]
+        return rank, self.subs[rank], tuple(self.taxonomy.canonical(dimension, name, tag) for tag in tags)
+
+    def _held(self, sub: Sub, tags: tuple[str, ...]) -> str | list[str]:
+        return [*tags] if self.taxonomy.sub_dimension(*sub).cardinality == "many" else tags[0]
+
+    def _far(self, sub: Sub, tag: str) -> tuple[str, ...]:
+        near = self.near(*sub, tag)
+        return tuple(other for other in self.tags(sub) if other != tag and other not in near)
+
     def _listing(self, subs: tuple[Sub, ...]) -> str:
-        return "\n".join(f"{sub[1]}: {', '.join(self.tags(sub))}" for sub in subs)
+        return "\n".join(f"{sub[1]}: {self.inline(sub)}" for sub in subs)
 
     def _form(self, subs: tuple[Sub, ...]) -> str:
         labels = {"labels": self.labels(dict.fromkeys(subs, ("tag",)))} if subs else {}
         return msgspec.json.encode({"segments": [{"start": 0.0, "end": 1.5} | labels]}).decode()
 
+    def _evidence(self, sub: Sub, tag: str) -> str:
+        definition = self._definition(sub, tag)
+        return f"its {name_of(sub)} is {tag}" + (f" ({definition})" if definition else "")
 
+    def _meaning(self, sub: Sub, tag: str) -> str:
+        definition = self._definition(sub, tag)
+        return f"{tag}: {definition}." if definition else f"{tag}."
+
+    def _definition(self, sub: Sub, tag: str) -> str | None:
+        return self.taxonomy.sub_dimension(*sub).definitions.get(tag)
+
+
+@cache
 def name_of(sub: Sub) -> str:
     """A sub-dimension as a question names it."""
     return sub[1].replace("_", " ")

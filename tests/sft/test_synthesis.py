@@ -179,7 +179,7 @@ def test_every_answer_of_every_kind_earns_1():
             for number, target in enumerate(kind.targets(parsed)):
                 qa = kind.make(parsed, target, random.Random(number), templates)
                 assert score(qa.reward, qa.answer, qa.truth).value == pytest.approx(1.0), (name, target)
-                checker.check(qa)
+                checker.check([qa])
                 seen.add(name)
     assert seen == set(KINDS)
 
@@ -200,7 +200,7 @@ def test_an_answer_that_does_not_earn_1_is_not_written(ask, damage, audited):
     checker, qa = Checker(TAXONOMY), ask("attribute.single", (2, [SIZE]))
     checker.checked = 0 if audited else 1
     with pytest.raises((AssertionError, ValueError)):
-        checker.check(damage(qa))
+        checker.check([damage(qa)])
 
 
 def test_kinds_keep_their_shares_and_no_target_is_asked_twice():
