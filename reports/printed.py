@@ -39,6 +39,7 @@ MARKERS = {"circle": "o", "circle-open": "o", "diamond": "D", "line-ns": "|"}
 DASHES = {"solid": "-", "dash": "--", "dot": ":"}
 COLOURS = flat("light")
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of a column and of a page
+LETTER = 0.045  # inches: of a letter in a timeline, on average
 
 
 def write_figures(runs: list[dict[str, Any]], folder: Path, formats: Sequence[str] = FORMATS) -> Iterator[Path]:
@@ -123,6 +124,8 @@ def _draw(ax: Any, panel: Panel, weight: float, measure: str | None = None, lege
     traces = [t for t in panel.data if t["meta"].get("scope") != "task" and t["meta"].get("measure") in (None, measure)]
     layout, beneath = panel.layout, [0.0] * max((len(t["x"]) for t in traces), default=0)
     place = {name: i for i, name in enumerate(layout["yaxis"].get("categoryarray", []))}
+    if layout.get("meta", {}).get("timeline"):
+        ax.set_xlim(0.0, max((b + w for t in traces for b, w in zip(t["base"], t["x"], strict=True)), default=1.0))
     for before, trace in zip([None, *traces], traces, strict=False):
         if trace["meta"].get("edge"):
             _edge(ax, trace, before)
@@ -147,13 +150,16 @@ def _legend(ax: Any) -> None:
 
 
 def _axes(ax: Any, layout: dict, place: dict[str, int]) -> None:
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
     for axis, given in ((ax.xaxis, layout["xaxis"]), (ax.yaxis, layout["yaxis"])):
         horizontal = axis is ax.xaxis
         axis.set_label_text(given.get("title", {}).get("text", ""))
         if given.get("type") == "log":
-            axis.axes.set(**{"xscale" if horizontal else "yscale": "log"})
+            ax.set_yscale("log")
+            axis.set_major_locator(LogLocator(subs=(1.0,) if given.get("dtick") == 1 else (1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
         if given.get("tickformat", "").endswith("%"):
             axis.set_major_formatter(PercentFormatter(1.0))
         if "range" in given:
@@ -239,7 +245,9 @@ def _segments(ax: Any, trace: dict) -> None:
     ):
         color = _colour(name)
         ax.barh(y, width, left=base, height=trace["width"], color=to_rgba(color, 0.28), ec=color, lw=1)
-        ax.annotate(unescape(text), (base + width / 2, y), ha="center", va="center", fontsize=6, clip_on=True)
+        said = unescape(text)
+        if len(said) * LETTER < width / ax.get_xlim()[1] * COLUMN:
+            ax.annotate(said, (base + width / 2, y), ha="center", va="center", fontsize=6)
 
 
 def _colour(name: str | int) -> str:

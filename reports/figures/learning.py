@@ -25,6 +25,7 @@ from .traces import (
 
 FIGURE_3 = {"entropy": "Entropy", "reward": "Mean reward", "length": "Mean response length"}
 COUNTS = ("debt", "failed")
+SEEN_AS_THEY_ARE = (*COUNTS, "kl", "share")  # not smoothed
 UNIT_MEASURES = {"reward", *COMPONENT_MEASURES, "dead_groups", "truncated"}  # in [0, 1]: one scale for every task
 
 
@@ -131,7 +132,9 @@ def _task_traces(run: dict, task: str, number: int | None, measures: Container[s
             data.append(line(steps, asked, "requested", "context", measure="share", width=1.6, smooth=False))
     else:
         look = {"name": run["name"], "color": number % SERIES, "dash": dash(number)}
-    data += [line(steps, y, measure=m, run=number or 0, connectgaps=m == "kl", **look) for m, y in series.items()]
+    for m, y in series.items():
+        measure = {"measure": m, "run": number or 0, "connectgaps": m == "kl", "smooth": m not in SEEN_AS_THEY_ARE}
+        data.append(line(steps, y, **look, **measure))
     if task in run["heldout"]["tasks"]:
         data.append(_heldout_points(run, task, number))
     return data

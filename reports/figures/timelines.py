@@ -45,7 +45,8 @@ def timeline(example: dict, id: str) -> Panel:
         "uniformtext": {"minsize": 9, "mode": "hide"},
         "meta": {"timeline": True},
     }
-    return Panel(id, "examples", title(example["task"]), caption(example), data, layout, task=example["task"])
+    heading = f"{title(example['task'])}, {example['kind']}"
+    return Panel(id, "examples", heading, caption(example), data, layout, task=example["task"])
 
 
 def caption(example: dict) -> str:

@@ -14,7 +14,7 @@ def health(runs: list[dict]) -> list[Panel]:
 
 
 def _kl(runs: list[dict]) -> list[Panel]:
-    data = run_lines(runs, "kl", connectgaps=True)
+    data = run_lines(runs, "kl", connectgaps=True, smooth=False)
     caption = "How far the policy has moved from the reference, where it was measured (Table 3 sets no penalty on it)."
     layout = steps_layout("nats a token", rangemode="tozero")
     return [Panel("kl", "health", "KL to the reference", caption, data, layout)] if data else []
