@@ -6,10 +6,13 @@ rollouts of a prompt are alike, and prompts that both runs were asked differ by 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from .numbers import task_order
 from .runs import ENDS, Run, dynamics, heldout_scores
@@ -54,7 +57,8 @@ class Comparison(NamedTuple):
     """Mean over tasks, each weighing the same."""
     tasks: tuple[TaskComparison, ...]
     beside: dict[str, tuple[float, float]]
-    """Means of A and of B in the same steps: entropy, length, held-out reward, seconds a step; NaN: not measured."""
+    """Means of A and of B in as many last steps: entropy, length, seconds a step; and the held-out reward of the last
+    validation. NaN: not measured."""
     left_out: tuple[str, ...]
     """Sentences on what could not be compared."""
 
@@ -68,7 +72,7 @@ class Comparison(NamedTuple):
         pairing = (
             how[paired.pop()] if len(paired) == 1 else f"{sum(t.paired for t in self.tasks)} tasks paired by prompt"
         )
-        size = f"{mean:+.3f} ({self.confidence:.0%} interval {low:+.3f} to {high:+.3f}"
+        size = f"{mean:+.3f} ({100 * self.confidence:g}% interval {low:+.3f} to {high:+.3f}"
         counts = f"over {len(self.tasks)} task{'s' * (len(self.tasks) != 1)} and {sum(t.prompts for t in self.tasks)} prompts, {pairing})"
         tasks = f"better in {better}, worse in {worse}"
         opening = {"better": f"{self.b} earns more than {self.a}", "worse": f"{self.b} earns less than {self.a}"}
@@ -85,7 +89,7 @@ def compare(a: Run, b: Run, steps: int = ENDS, confidence: float = 0.95, seed: i
 
     A task is paired where at least half of its prompts (of the run that has fewer) were asked of both in those steps; then only
     these are compared. The intervals of single tasks are widened for their number (Bonferroni), so that the chance that any
-    of them misses is 1 - `confidence`; that of the whole is not.
+    of them misses is at most 1 - `confidence`; that of the whole is not.
 
     Raises:
         ComparisonError: a run without recorded rollouts, or no task in both.
@@ -105,25 +109,22 @@ def compare(a: Run, b: Run, steps: int = ENDS, confidence: float = 0.95, seed: i
         left_out.append("prompts of the same name have other true segments in the other run, so none are paired")
     rng = np.random.default_rng(seed)
     level = 1 - (1 - confidence) / max(len(shared), 1)
-    tasks, draws, means = [], [], []
+    tasks, samples = [], []
     for task in shared:
         x, y, paired = _prompts(*(rows[rows["task"] == task] for rows in ends), same_rows)
-        if min(len(x), len(y)) < FEWEST:
-            left_out.append(f"{task} has fewer than {FEWEST} prompts to compare ({min(len(x), len(y))})")
+        fewer = min(len(x), len(y))
+        if fewer < FEWEST:
+            left_out.append(f"{task} has fewer than {FEWEST} prompts to compare ({fewer})")
             continue
-        drawn = _draw(rng, y - x) if paired else _draw(rng, y) - _draw(rng, x)
-        mean = float(y.mean() - x.mean())
-        counted = min(len(x), len(y))
-        tasks.append(
-            TaskComparison(task, float(x.mean()), float(y.mean()), _interval(mean, drawn, level), counted, paired)
-        )
-        draws.append(drawn)
-        means.append(mean)
+        sample = _bootstrap(rng, y - x) if paired else _sum([_bootstrap(rng, y), _bootstrap(rng, x)], [1.0, -1.0])
+        found = _interval(sample, level)
+        tasks.append(TaskComparison(task, float(x.mean()), float(y.mean()), found, fewer, paired))
+        samples.append(sample)
     if not tasks:
         raise ComparisonError(
             f"{a.name} and {b.name} have no task that can be compared. " + " ".join(f"{s}." for s in left_out)
         )
-    overall = _interval(float(np.mean(means)), np.mean(draws, axis=0), confidence)
+    overall = _interval(_sum(samples, [1.0 / len(samples)] * len(samples)), confidence)
     spans = tuple((int(rows["step"].min()), int(rows["step"].max())) for rows in ends)
     return Comparison(a.name, b.name, spans, confidence, overall, tuple(tasks), _beside(a, b, steps), tuple(left_out))
 
@@ -138,36 +139,61 @@ def _last(run: Run, steps: int) -> pd.DataFrame:
 
 def _prompts(a: pd.DataFrame, b: pd.DataFrame, same_rows: bool) -> tuple[np.ndarray, np.ndarray, bool]:
     """Mean score a prompt of both runs; row by row the same prompt where they are paired."""
-    x, y = (_by_prompt(rows)["score"] for rows in (a, b))
+    x, y = _by_prompt(a, "A")["score"], _by_prompt(b, "B")["score"]
     both = x.index.intersection(y.index)
-    if same_rows and len(both) >= max(PAIRED * min(len(x), len(y)), 1):
+    if same_rows and len(both) >= max(PAIRED * min(len(x), len(y)), FEWEST):
         return x[both].to_numpy(), y[both].to_numpy(), True
     return x.to_numpy(), y.to_numpy(), False
 
 
-def _by_prompt(rows: pd.DataFrame) -> pd.DataFrame:
-    """A prompt that was asked twice counts once; rows without a prompt's name count by group, and never pair."""
+def _by_prompt(rows: pd.DataFrame, run: str) -> pd.DataFrame:
+    """A prompt that was asked twice counts once; rows without a prompt's name count by group, and never pair: these bear
+    the name of their `run`."""
     named = rows["prompt"].fillna("").astype(str)
-    alone = "group " + rows["step"].astype(str) + " " + rows["group"].astype(str) + f" {id(rows)}"
+    alone = f"{run}'s group " + rows["step"].astype(str) + " " + rows["group"].astype(str)
     return rows.groupby(named.where(named != "", alone))[["score", "n_true"]].mean()
 
 
 def _same_rows(a: pd.DataFrame, b: pd.DataFrame) -> bool:
     """Whether a prompt's name means the same row in both runs: where data were made anew, the numbers of true segments differ."""
-    x, y = (_by_prompt(rows)["n_true"].dropna() for rows in (a, b))
+    x, y = _by_prompt(a, "A")["n_true"].dropna(), _by_prompt(b, "B")["n_true"].dropna()
     both = x.index.intersection(y.index)
     return bool((x[both] == y[both]).all())
 
 
-def _draw(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
-    """Bootstrap distribution of the mean."""
-    return values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(axis=1)
+class _Sample(NamedTuple):
+    """The bootstrap distribution of a mean, or of a weighted sum of independent ones."""
+
+    mean: float
+    deviations: np.ndarray
+    """From the mean, a value a draw."""
+    variance: float
+    """The squared standard error."""
+    doubt: float
+    """How unsure the variance itself is: variance^2 / degrees of freedom, which adds up (Welch and Satterthwaite)."""
 
 
-def _interval(mean: float, drawn: np.ndarray, confidence: float) -> Interval:
+def _bootstrap(rng: np.random.Generator, values: np.ndarray) -> _Sample:
+    """Draws of n out of n vary too little by sqrt((n - 1) / n), which is put right: it is a fifth for three prompts."""
+    n, mean = len(values), float(values.mean())
+    drawn = values[rng.integers(n, size=(DRAWS, n))].mean(axis=1)
+    variance = float(values.var(ddof=1)) / n
+    return _Sample(mean, (drawn - mean) * math.sqrt(n / (n - 1)), variance, variance**2 / (n - 1))
+
+
+def _sum(samples: Sequence[_Sample], weights: Sequence[float]) -> _Sample:
+    def weighed(name: str, power: int):
+        return sum(weight**power * getattr(sample, name) for weight, sample in zip(weights, samples, strict=True))
+
+    return _Sample(weighed("mean", 1), weighed("deviations", 1), weighed("variance", 2), weighed("doubt", 4))
+
+
+def _interval(sample: _Sample, confidence: float) -> Interval:
+    """Percentiles, widened as Student's t is wider than the normal: a few prompts that happen to agree are no proof."""
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high))
+    freedom = sample.variance**2 / sample.doubt if sample.doubt > 0 else math.inf
+    low, high = np.quantile(sample.deviations, [tail, 1 - tail]) * (stats.t.isf(tail, freedom) / stats.norm.isf(tail))
+    return Interval(sample.mean, float(sample.mean + low), float(sample.mean + high))
 
 
 def _beside(a: Run, b: Run, steps: int) -> dict[str, tuple[float, float]]:
@@ -176,10 +202,10 @@ def _beside(a: Run, b: Run, steps: int) -> dict[str, tuple[float, float]]:
 
 def _means(run: Run, steps: int) -> dict[str, float]:
     curves, heldout = dynamics(run), heldout_scores(run)
-    seconds = run.metrics["timing_s/step"].dropna() if "timing_s/step" in run.metrics else pd.Series(dtype=float)
+    metrics = run.metrics.reindex(columns=["timing_s/step"])
     return {
         "entropy": float(curves["entropy"].dropna().tail(steps).mean()),
         "length": float(curves["length"].dropna().tail(steps).mean()),
         "heldout": float(heldout.iloc[-1].mean()) if len(heldout) else float("nan"),
-        "seconds": float(seconds.mean()),
+        "seconds": float(metrics["timing_s/step"].dropna().tail(steps).mean()),
     }

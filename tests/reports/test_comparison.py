@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from sv6d.reports.compare_cli import command
-from sv6d.reports.comparison import ComparisonError, _draw, _interval, compare
+from sv6d.reports.comparison import ComparisonError, _bootstrap, _interval, _sum, compare
 from sv6d.reports.recorder import Recorder
 from sv6d.reports.runs import load_run
 
@@ -85,12 +85,42 @@ def test_each_task_weighs_the_same(run):
 
 
 def test_intervals_cover_as_often_as_they_say():
-    """200 samples of 20 from a skewed distribution with mean 1: a bootstrap of so few falls a little short of 95 %."""
+    """200 samples from a skewed distribution with mean 1: a bootstrap falls a little short of 95 % for these."""
     rng = np.random.default_rng(0)
-    samples = rng.exponential(size=(200, 20))
-    intervals = [_interval(s.mean(), _draw(rng, s), 0.95) for s in samples]
-    covered = np.mean([found.low <= 1.0 <= found.high for found in intervals])
-    assert 0.87 <= covered <= 0.98
+    found = [_interval(_bootstrap(rng, rng.exponential(size=20)), 0.95) for _ in range(200)]
+    assert 0.87 <= np.mean([i.low <= 1.0 <= i.high for i in found]) <= 0.98
+
+
+def test_three_prompts_that_agree_by_chance_are_no_proof():
+    """Where nothing differs, all three have the same sign in a quarter of the cases, and a bootstrap alone would
+    call each of these a difference: with 13 tasks, three of them."""
+    rng = np.random.default_rng(0)
+    level = 1 - 0.05 / 13
+    tasks = [_interval(_bootstrap(rng, rng.normal(size=3)), level) for _ in range(300)]
+    assert np.mean([i.verdict == "even" for i in tasks]) > 0.97
+    runs = [_sum([_bootstrap(rng, rng.normal(size=3)) for _ in range(13)], [1 / 13] * 13) for _ in range(100)]
+    assert 0.9 <= np.mean([_interval(run, 0.95).verdict == "even" for run in runs]) <= 0.99
+
+
+def test_too_few_pairs_are_compared_without_pairing(run):
+    """Two of four prompts are in both: too few for an interval, so all eight count."""
+    a = run("a", rows("subject", [0.1, 0.2, 0.3, 0.4]))
+    b = run("b", rows("subject", [0.1, 0.2]) + rows("subject", [0.3, 0.4], prefix="q"))
+    (task,) = compare(a, b).tasks
+    assert not task.paired and task.prompts == 4
+
+
+def test_the_seconds_are_those_of_the_steps_compared(run):
+    a = run("a", rows("subject", [0.1] * 3))
+    lines = [{"step": s, "data": {"timing_s/step": float(10 * s)}} for s in (1, 2, 3)]
+    (a.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    a = load_run(a.path)
+    assert compare(a, a, steps=2).beside["seconds"] == (25.0, 25.0)
+
+
+def test_the_confidence_is_said_as_it_was_asked_for(run):
+    a = run("a", rows("subject", [0.1, 0.5, 0.9]))
+    assert "(97.5% interval" in compare(a, a, confidence=0.975).verdict
 
 
 def test_more_tasks_make_wider_intervals_for_each(run):
