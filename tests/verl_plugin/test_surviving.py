@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import random
-import time
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -23,7 +22,7 @@ from sv6d.sft import manifest
 from sv6d.verl_plugin import recording
 from sv6d.verl_plugin.saving import CheckpointNotSaved, forget_trained
 from sv6d.verl_plugin.trainers import ColocateAsyncTrainer, SyncTrainer
-from sv6d.verl_plugin.watching import Watch, WorkerDied
+from sv6d.verl_plugin.watching import WorkerDied
 from tensordict import TensorDict
 from verl.utils.dataset.rl_dataset import collate_fn
 
@@ -360,63 +359,18 @@ def test_a_damaged_checkpoint_does_not_push_the_last_whole_one_out(run, tmp_path
     assert list(seen[0]) == [4, 2] and manifest.last_whole(tmp_path).step == STEPS
 
 
-# Workers that die
+# A worker that dies
 
 
-@ray.remote
-class Worker:
-    """A stand-in for a worker of verl: what matters of one here is that it is a Ray actor."""
-
-    def busy(self, seconds):
-        time.sleep(seconds)
+class Mortal:
+    """A stand-in for an agent loop worker."""
 
     def die(self):
         os._exit(1)
 
-    def lose_engine(self):
-        self.engine = SimpleNamespace(errored=True)  # vLLM's client, when it has seen its process go
-
-
-def until_told(watch):
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        watch.look()
-        time.sleep(0.02)
-
-
-def test_a_dead_worker_is_told_by_name(queue):
-    alive, dead = Worker.remote(), Worker.remote()
-    watch = Watch({"reward worker 0": alive, "reward worker 1": dead})
-    for _ in range(3):
-        watch.look()
-    dead.die.remote()
-    with pytest.raises(WorkerDied, match=r"^reward worker 1 died; the run cannot go on without it"):
-        until_told(watch)
-    ray.kill(alive)
-
-
-def test_a_server_without_its_engine_is_a_dead_one(queue):
-    server = Worker.remote()
-    watch = Watch({"rollout server 0": server})
-    watch.look()
-    ray.get(server.lose_engine.remote())
-    with pytest.raises(WorkerDied, match="rollout server 0: its engine died; the run"):
-        until_told(watch)
-    ray.kill(server)
-
-
-def test_a_busy_worker_is_not_taken_for_a_dead_one(queue):
-    worker = Worker.remote()
-    done = worker.busy.remote(2)
-    watch = Watch({"training worker 0": worker})
-    while not ray.wait([done], timeout=0.1)[0]:
-        watch.look()
-    watch.look()
-    ray.kill(worker)
-
 
 def test_a_waiting_trainer_ends_at_the_death_of_a_worker(run, queue, monkeypatch):
-    dead = Worker.remote()
+    dead = ray.remote(Mortal).remote()
     monkeypatch.setattr(ColocateAsyncTrainer, "workers", lambda *_: {"agent loop worker 0": dead})
     monkeypatch.setattr(
         Rollouts, "go_on", lambda self: dead.die.remote()

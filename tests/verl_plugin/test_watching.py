@@ -1,0 +1,63 @@
+"""Whether a run's workers live: real Ray actors that are busy, die, and lose the engine that they serve."""
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+import ray
+from sv6d.verl_plugin.watching import Watch, WorkerDied
+
+pytestmark = pytest.mark.slow  # Ray takes ten seconds to start
+
+
+@ray.remote
+class Worker:
+    """A stand-in for a worker of verl: what matters of one here is that it is a Ray actor."""
+
+    def busy(self, seconds):
+        time.sleep(seconds)
+
+    def die(self):
+        os._exit(1)
+
+    def lose_engine(self):
+        self.engine = SimpleNamespace(errored=True)  # vLLM's client, when it has seen its process go
+
+
+def until_told(watch):
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        watch.look()
+        time.sleep(0.02)
+
+
+def test_a_dead_worker_is_told_by_name(queue):
+    alive, dead = Worker.remote(), Worker.remote()
+    watch = Watch({"reward worker 0": alive, "reward worker 1": dead})
+    for _ in range(3):
+        watch.look()
+    dead.die.remote()
+    with pytest.raises(WorkerDied, match=r"^reward worker 1 died; the run cannot go on without it"):
+        until_told(watch)
+    ray.kill(alive)
+
+
+def test_a_server_without_its_engine_is_a_dead_one(queue):
+    server = Worker.remote()
+    watch = Watch({"rollout server 0": server})
+    watch.look()
+    ray.get(server.lose_engine.remote())
+    with pytest.raises(WorkerDied, match="rollout server 0: its engine died; the run"):
+        until_told(watch)
+    ray.kill(server)
+
+
+def test_a_busy_worker_is_not_taken_for_a_dead_one(queue):
+    worker = Worker.remote()
+    done = worker.busy.remote(2)
+    watch = Watch({"training worker 0": worker})
+    while not ray.wait([done], timeout=0.1)[0]:
+        watch.look()
+    watch.look()
+    ray.kill(worker)
