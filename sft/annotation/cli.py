@@ -7,9 +7,10 @@ import click
 import msgspec
 
 from ...schema import Taxonomy
+from .. import lines
+from ..endpoint import Endpoint
 from . import store
 from .pipeline import Done, Settings, annotate_here, annotate_on_ray
-from .prefill import Prefill
 from .questions import ROLE
 from .rules import Limits
 
@@ -93,7 +94,7 @@ def command(
         raise click.ClickException(f"{folder} holds no video ({', '.join(sorted(SUFFIXES))})")
     limits = Limits(confidence=min_confidence, complete=min_complete)
     settings = Settings(
-        Prefill(endpoint, model), folder.absolute(), chosen, skeleton, limits, frames, taxonomy=taxonomy
+        Endpoint(endpoint, model), folder.absolute(), chosen, skeleton, limits, frames, taxonomy=taxonomy
     )
     out.mkdir(parents=True, exist_ok=True)
     known = store.load(out, model, redo)
@@ -126,15 +127,15 @@ def _known(given: tuple[str, ...], names: list[str], option: str) -> tuple[str, 
 def _write(out: Path, done: list[Done]) -> None:
     done = sorted(done, key=lambda one: one.video)
     kept = [one for one in done if one.document]
-    store.write_lines(out / "documents.jsonl", (msgspec.to_builtins(one.document) for one in kept))
+    lines.write(out / "documents.jsonl", (msgspec.to_builtins(one.document) for one in kept))
     rejected = [
         {"video": one.video, "reasons": one.reasons, "removed": [removal._asdict() for removal in one.removed]}
         for one in done
         if not one.document
     ]
-    store.write_lines(out / "rejected.jsonl", rejected)
+    lines.write(out / "rejected.jsonl", rejected)
     removed = [{"video": one.video, **removal._asdict()} for one in kept for removal in one.removed]
-    store.write_lines(out / "removed.jsonl", removed)
+    lines.write(out / "removed.jsonl", removed)
 
 
 def _report(out: Path, done: list[Done]) -> None:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from ...schema import Taxonomy
 from ...schema.document import Document
-from .prefill import Answer, Prefill, PrefillError
+from ..endpoint import Endpoint, EndpointError
+from .prefill import Answer, prefill
 from .questions import ROLE, VERSION, question
 from .rules import Limits, Removal, judge
 from .shots import UnreadableVideo, find_shots, inside, pictures
@@ -18,7 +19,7 @@ from .store import Told, fingerprint
 class Settings(NamedTuple):
     """What every video of a run is annotated with."""
 
-    prefill: Prefill
+    endpoint: Endpoint
     root: Path
     """The folder that videos are named from."""
     dimensions: tuple[str, ...]
@@ -57,12 +58,12 @@ def annotate_video(video: str, settings: Settings, known: dict[tuple[str, float,
                 answer = known.get((mark, span.start, span.end, about))
                 if answer is None:
                     shown = shown or pictures(path, inside(span, settings.frames), settings.longest_side)
-                    answer = settings.prefill.ask(question(about, i, spans, taxonomy, settings.skeleton), shown)
+                    answer = prefill(settings.endpoint, question(about, i, spans, taxonomy, settings.skeleton), shown)
                     fresh.append(
-                        Told(video, mark, span.start, span.end, about, settings.prefill.model, VERSION, *answer)
+                        Told(video, mark, span.start, span.end, about, settings.endpoint.model, VERSION, *answer)
                     )
                 answers[i, about] = answer
-    except (UnreadableVideo, PrefillError, OSError) as error:
+    except (UnreadableVideo, EndpointError, OSError) as error:
         return Done(video, None, (str(error),), (), tuple(fresh))
     verdict = judge(
         video, duration, spans, answers, list(settings.dimensions), taxonomy, settings.skeleton, settings.limits

