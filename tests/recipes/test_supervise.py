@@ -173,7 +173,7 @@ def test_no_process_of_a_job_outlives_it(tmp_path):
 def test_nor_does_a_ray_that_lost_its_driver(tmp_path):
     code = """
         import os, subprocess, sys, ray
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 
         @ray.remote
         class Server:
