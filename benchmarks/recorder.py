@@ -29,6 +29,7 @@ def main(run: Path | None, tokens: int) -> None:
         return
     import torch
     from sv6d.reports.recorder import Recorder
+    from sv6d.verl_plugin.recording import TEXTS
     from sv6d.verl_plugin.rollout_frame import fresh_difference, pick_texts, rollout_frame
     from sv6d.verl_plugin.task_metrics import task_metrics
 
@@ -47,7 +48,7 @@ def main(run: Path | None, tokens: int) -> None:
         for step in range(1, REPEATS + 1):
             frame = timed("measured beside the update", lambda: rollout_frame(keys, tags, data, **options))
             timed("compared beside the update", lambda: fresh_difference(tags, data, step=1))
-            kept = pick_texts(frame, 26, step)
+            kept = pick_texts(frame, TEXTS, step)
             frame["response"] = ["x" * 4 * tokens if row in kept else None for row in frame.index]
             metrics = timed("metrics by task, while training waits", lambda frame=frame: task_metrics(frame))
             timed("handed over, while training waits", lambda f=frame, step=step: recorder.write(f, step))

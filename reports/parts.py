@@ -51,7 +51,15 @@ def find_parts(folder: Path) -> list[Part]:
         if match := _NAME.fullmatch(path.name):
             first = match[1] or match[2]
             found.append(Part(path, int(first), int(match[3] or first)))
-    return sorted(found, key=lambda part: (part.first, not part.bundled))
+    return sorted(found, key=lambda part: (part.first, not part.bundled, part.last))
+
+
+def valid_parts(folder: Path) -> list[Part]:
+    """Those that count: of bundles that begin alike the shorter, because the writer was killed while it cut the other."""
+    found: dict[tuple[int, bool], Part] = {}
+    for part in find_parts(folder):
+        found.setdefault((part.first, part.bundled), part)
+    return list(found.values())
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -102,10 +110,9 @@ def cut_after(folder: Path, step: int, schema: pa.Schema) -> None:
 
 def _merge(folder: Path, parts: Iterable[Part], schema: pa.Schema, last: int | None = None) -> None:
     """Makes one bundle of the parts' steps up to `last`, then removes the parts."""
-    groups = [
-        (step, file, i) for part in parts for file in [pq.ParquetFile(part.path)] for i, step in enumerate(_steps(file))
-    ]
-    groups = sorted((g for g in groups if last is None or g[0] <= last), key=lambda group: group[0])
+    files = [pq.ParquetFile(part.path) for part in parts]
+    groups = [(step, file, i) for file in files for i, step in _steps(file) if last is None or step <= last]
+    groups.sort(key=lambda group: group[0])
 
     def write(out: BinaryIO) -> None:
         with pq.ParquetWriter(out, schema, compression="zstd") as writer:
@@ -119,10 +126,11 @@ def _merge(folder: Path, parts: Iterable[Part], schema: pa.Schema, last: int | N
             part.path.unlink()
 
 
-def _steps(file: pq.ParquetFile) -> list[int]:
-    """The step of each row group, of which every one holds a single step."""
+def _steps(file: pq.ParquetFile) -> list[tuple[int, int]]:
+    """The place of each row group and its step, of which each holds a single one; without those that have no rows."""
     column = file.schema_arrow.get_field_index("step")
-    return [file.metadata.row_group(i).column(column).statistics.min for i in range(file.num_row_groups)]
+    groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    return [(i, group.column(column).statistics.min) for i, group in enumerate(groups) if group.num_rows]
 
 
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
 ABOUT = "about.json"
 DROPPED = "dropped.json"
-TEXTS = ("response", "ground_truth")
-"""Columns that are only read on demand (`runs.Run.texts`): they are long, and few rows have them."""
+TEXTS = ("response", "ground_truth", "text_at_random")
+"""Columns that are only read on demand (`runs.Run.texts`): they are long, or few rows have them."""
 QUEUED_STEPS = 16  # steps that may wait for the disk before rows are dropped
 
 
@@ -44,7 +44,8 @@ def schema() -> pa.Schema:
     `version_end` the policy versions (training steps) that wrote its first and last token: staleness is
     step - 1 - version_start. `reward_seconds` is how long scoring took, `judge_seconds` the judge's share of it (null or
     NaN where none was asked), `judge_failed` whether the judge gave no verdict. `response` and `ground_truth` are texts,
-    null in rows whose text is not recorded.
+    null in rows whose text is not recorded; `text_at_random` says whether these were kept by lot, so that they tell of all
+    answers, or for the row's score.
     """
     components = [(name, pa.float64()) for name in COMPONENTS if name != "score"]
     return pa.schema(
@@ -67,7 +68,9 @@ def schema() -> pa.Schema:
             ("reward_seconds", pa.float64()),
             ("judge_seconds", pa.float64()),
             ("judge_failed", pa.bool_()),
-            *((name, pa.string()) for name in TEXTS),
+            ("response", pa.string()),
+            ("ground_truth", pa.string()),
+            ("text_at_random", pa.bool_()),
         ]
     )
 
@@ -75,16 +78,22 @@ def schema() -> pa.Schema:
 def read_dropped(directory: Path) -> dict[str, Any]:
     """How many rows the recorder of this run lost, and why last: `{"rows": 0, "last": ""}` when none."""
     try:
-        return json.loads((directory / DROPPED).read_text())
+        told = json.loads((directory / DROPPED).read_bytes())
+        return {"rows": int(told["rows"]), "last": str(told["last"])}
     except FileNotFoundError:
         return {"rows": 0, "last": ""}
+    except (ValueError, KeyError, TypeError):
+        return {"rows": 0, "last": f"{DROPPED} cannot be read: how many rows were lost is not known"}
 
 
 def set_aside(metrics: Path) -> None:
     """Moves an earlier attempt's `metrics.jsonl` to `metrics-001.jsonl`, ...: verl's file logger empties the one that it opens."""
     if metrics.exists() and metrics.stat().st_size:
-        attempts = len(list(metrics.parent.glob(f"{metrics.stem}-*{metrics.suffix}")))
-        metrics.rename(metrics.with_name(f"{metrics.stem}-{attempts + 1:03d}{metrics.suffix}"))
+        earlier = (
+            file.stem.removeprefix(f"{metrics.stem}-") for file in metrics.parent.glob(f"{metrics.stem}-*.jsonl")
+        )
+        last = max((int(number) for number in earlier if number.isdigit()), default=0)
+        metrics.rename(metrics.with_name(f"{metrics.stem}-{last + 1:03d}{metrics.suffix}"))
 
 
 class Recorder:
@@ -94,7 +103,7 @@ class Recorder:
         directory: the run's folder; made when missing.
         resume_step: the step that training continues after. Parts of later steps belong to work that is about to be done
             again and are removed; verl's `metrics.jsonl`, which its file logger empties at every start, is `set_aside`.
-            0 begins a new run. None leaves everything where it is.
+            0 begins a new run: what an earlier one left is removed. None leaves everything where it is.
         about: facts of the run that the report shows and that no row holds, e.g. `{"mixture": {task: weight}}`; kept in
             `<directory>/about.json`.
 
@@ -179,10 +188,16 @@ class Recorder:
             path.unlink()
         if resume_step is not None:
             cut_after(self.parts, resume_step, self._schema)
-        earlier = sorted(self.directory.glob("metrics-*.jsonl"))
         metrics = self.directory / METRICS
         if resume_step == 0:
-            for path in [self.directory / DROPPED, self.directory / ABOUT, *earlier]:
+            # Not an empty file: a logger may have it open.
+            held = [metrics] if metrics.exists() and metrics.stat().st_size else []
+            for path in [
+                self.directory / DROPPED,
+                self.directory / ABOUT,
+                *self.directory.glob("metrics-*.jsonl"),
+                *held,
+            ]:
                 path.unlink(missing_ok=True)
         elif resume_step:
             set_aside(metrics)

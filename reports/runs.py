@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .parts import ROLLOUTS
+from .parts import ROLLOUTS, find_parts
 from .readers import files
 from .readers.source import Source
 from .recorder import ABOUT, METRICS, TEXTS, read_dropped
@@ -65,7 +65,9 @@ class Run:
         return "/".join(self.path.resolve().parts[-2:])
 
     def texts(self, uids: Iterable[str] | None = None, steps: Iterable[int] | None = None) -> pd.DataFrame:
-        """The recorded texts: `step`, `uid`, `response`, `ground_truth`; rollouts without text are left out.
+        """The recorded texts: `step`, `uid` and `recorder.TEXTS`; rollouts without text are left out.
+
+        A row of an older recorder, which kept texts by score alone or all of them, has no `text_at_random`.
 
         Args:
             uids: only those of these rollouts.
@@ -88,6 +90,8 @@ def load_run(path: str | Path) -> Run:
     path = Path(path)
     if not path.exists():
         raise RunError(f"{path}: no such folder. Give the run's folder, the one that holds {ROLLOUTS}/ and {METRICS}.")
+    if path.name == ROLLOUTS and find_parts(path):
+        path = path.parent
     sources, refused, notes = files.read_sources(path)
     missing = refused + [sentence for source in sources for sentence in source.damaged]
     notes += [sentence for source in sources for sentence in source.notes]
@@ -100,7 +104,7 @@ def load_run(path: str | Path) -> Run:
     if told is not None and not told.lacks:
         _note_gaps(rollouts, metrics, notes)
     beside = path if path.is_dir() else path.parent
-    about = json.loads((beside / ABOUT).read_text()) if (beside / ABOUT).exists() else {}
+    about = _about(beside / ABOUT, missing)
     return Run(
         path,
         rollouts,
@@ -222,10 +226,23 @@ def _said(source: Source) -> str:
     return f"{source.name}: {' and '.join(said)}"
 
 
+def _about(file: Path, missing: list[str]) -> dict[str, Any]:
+    try:
+        told = json.loads(file.read_bytes()) if file.exists() else {}
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        missing.append(
+            f"{file.name} is not what our recorder writes and is left out: the requested mixture is not known."
+        )
+        return {}
+    return told
+
+
 def _skipped(file: Path) -> tuple[dict[str, Any], ...]:
     """Data rows that the dataset left out; several workers may list the same row, a killed one half a line."""
     rows = {}
-    for line in file.read_text().splitlines() if file.exists() else []:
+    for line in file.read_bytes().splitlines() if file.exists() else []:
         with contextlib.suppress(ValueError):
             rows[line] = json.loads(line)
     return tuple(row for row in rows.values() if isinstance(row, dict))

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,14 +20,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..data_mixers.torch_loader import PositionLoader
 from ..data_mixers.verl_dataset import MixtureDataset
-from ..reports.recorder import Recorder
+from ..reports.recorder import METRICS, Recorder, set_aside
 from . import constrained_loop, mends
 from .problems import PROBLEMS
 from .replay_buffer import column
 from .rollout_frame import ended_by_itself, fresh_difference, pick_texts, rollout_frame
 from .task_metrics import task_metrics
 
-TEXTS = 26  # a step: the best and the worst of each of 13 tasks
+TEXTS = 52  # a step: the best, the worst and two others of each of 13 tasks
 
 
 def require_plugin() -> None:
@@ -52,7 +53,7 @@ def texts_a_step(config: DictConfig) -> int | None:
     if asked not in ("all", "none"):
         raise ValueError(
             f"sv6d.record_responses={asked}: give the number of rollouts a step whose text is kept (the default, {TEXTS}, is "
-            "the best and the worst of each task), all, or none"
+            "the best, the worst and two at random of each task), all, or none"
         )
     return None if asked == "all" else 0
 
@@ -95,6 +96,9 @@ class RecordingTrainer:
     def fit(self, agent_loop_manager):
         """Train; the recorder is open meanwhile. `global_steps` is here the step that training continues after."""
         directory = OmegaConf.select(self.config, "sv6d.record_dir", default=None)
+        if directory and self.config.trainer.get("val_only", False):
+            set_aside(Path(directory) / METRICS)  # a look at an earlier checkpoint: what was recorded after it stays
+            directory = None
         if not directory:
             return super().fit(agent_loop_manager)
         mixture = getattr(self.train_dataset, "mixture", None)  # a dataset that is not ours has none
@@ -148,7 +152,7 @@ class RecordingTrainer:
 
     def _read_responses(self, rollouts: pd.DataFrame, partition_id: str, step: int) -> None:
         """The texts that are kept; and of responses as long as they could be, whether they ended there by themselves."""
-        kept = pick_texts(rollouts, self._texts, step) if self._recorder is not None else []
+        kept = pick_texts(rollouts, self._texts, step) if self._recorder is not None else {}
         full = set(np.flatnonzero(rollouts["truncated"]).tolist())
         rows = sorted({*kept, *full})
         if not rows:
@@ -164,6 +168,7 @@ class RecordingTrainer:
         rollouts["ground_truth"] = [
             _text(truths[row].get("ground_truth")) if row in texts else None for row in rollouts.index
         ]
+        rollouts["text_at_random"] = [kept.get(row) for row in rollouts.index]
 
 
 def _text(truth: Any) -> str | None:

@@ -86,22 +86,35 @@ def ended_by_itself(response: torch.Tensor, stops: Collection[int]) -> bool:
     return len(response) > 0 and int(response[-1]) in stops
 
 
-def pick_texts(frame: pd.DataFrame, number: int | None, step: int) -> list[int]:
-    """The rows whose text is kept: the best and the worst of each task, then the second best and worst, and so on.
+def pick_texts(frame: pd.DataFrame, number: int | None, step: int) -> dict[int, bool]:
+    """The rows whose text is kept, and whether by lot: of each task the best, the worst and two drawn from all of its rows,
+    then the second best and worst and two more, and so on. The best and the worst are to be read; only the others tell what
+    answers are like.
 
     Args:
-        number: how many; None: all. With fewer than two a task, the tasks take turns by step.
+        number: how many; None: all. With fewer than four a task, the tasks take turns by step.
     """
     if number is None or number >= len(frame):
-        return list(range(len(frame)))
-    pairs = []
+        return dict.fromkeys(range(len(frame)), True)
+    lot = np.random.default_rng(step)
+    tasks = []
     for _, scores in frame.reset_index(drop=True).groupby("task", observed=True)["score"]:
-        upwards = scores.sort_values(kind="stable").index
-        ends = dict.fromkeys(chain.from_iterable(zip(upwards[::-1], upwards, strict=True)))
-        pairs.append([list(ends)[i : i + 2] for i in range(0, len(ends), 2)])
-    start = step * max(number // 2, 1) % len(pairs) if pairs else 0
-    rounds = zip_longest(*pairs[start:], *pairs[:start], fillvalue=[])
-    return list(chain.from_iterable(chain.from_iterable(rounds)))[:number]
+        upwards = scores.sort_values(kind="stable").index.tolist()
+        drawn = lot.permutation(upwards).tolist()
+        tasks.append(
+            [
+                [(upwards[-1 - i], False), (upwards[i], False), *((row, True) for row in drawn[2 * i : 2 * i + 2])]
+                for i in range((len(upwards) + 1) // 2)
+            ]
+        )
+    start = step * max(number // 4, 1) % len(tasks)
+    kept: dict[int, bool] = {}
+    rounds = zip_longest(*tasks[start:], *tasks[:start], fillvalue=[])
+    for row, by_lot in chain.from_iterable(chain.from_iterable(rounds)):
+        if row not in kept and len(kept) == number:
+            break
+        kept[row] = kept.get(row, False) or by_lot
+    return kept
 
 
 def _tokens(nested: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

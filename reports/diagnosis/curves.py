@@ -14,13 +14,15 @@ from .finding import Finding, Unjudged, rule
 def entropy_collapse(seen: Evidence, floor: float, share: float) -> Iterator[Finding]:
     entropy = _change(seen, "entropy")
     if entropy.last < max(floor, share * entropy.first):
+        fell = entropy.fell(0)
         yield Finding(
             "entropy_collapse",
-            "alarm",
+            "alarm" if fell else "warning",
             None,
             seen.last_steps,
-            "Entropy has collapsed",
-            f"entropy {entropy.first:.3f} -> {entropy.last:.3f} nats (alarm below {floor:g} nats, or {share:.0%} of the start)",
+            "Entropy has collapsed" if fell else "Entropy is nearly gone from the start",
+            f"entropy {entropy.first:.3f} -> {entropy.last:.3f} nats (seen below {floor:g} nats, or {share:.0%} of the start; "
+            "an alarm where it fell)",
             "Lower the learning rate, raise clip_ratio_high (clip-higher) or rollout temperature, go back to a checkpoint "
             "from before the fall, or mix in tasks whose groups still differ.",
         )
@@ -72,10 +74,10 @@ def length_hacking(
                 "Read the longest answers of the last steps. Lower data.max_response_length to what true answers need, or "
                 "turn on the dynamic length reward.",
             )
-        if cut and cut.rose(0) and cut.last > truncated:
+        if cut and cut.last > truncated:
             yield Finding(
                 "length_hacking",
-                level,
+                level if cut.rose(0) else "warning",
                 task,
                 seen.last_steps,
                 "Answers run into the length limit",

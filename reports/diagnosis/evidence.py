@@ -79,11 +79,13 @@ class Evidence:
 
     @cached_property
     def texts(self) -> pd.DataFrame:
-        """The recorded texts of the first and of the last third of the run, with their task."""
+        """The recorded texts of the first and of the last third of the run, with their task. Those that were kept because they
+        earned most or least are left out: they are not like the others."""
         third = max(len(self.steps) // 3, 1)
         steps = {*self.steps[:third], *self.steps[-third:]}
         tasks = self.run.rollouts.loc[self.run.rollouts["step"].isin(steps), ["step", "uid", "task"]]
-        texts = self.run.texts(steps=steps).dropna(subset=["ground_truth"]).merge(tasks, on=["step", "uid"])
+        texts = self.run.texts(steps=steps).dropna(subset=["ground_truth"])
+        texts = texts[texts["text_at_random"].ne(False)].merge(tasks, on=["step", "uid"])
         return texts.assign(part=np.where(texts["step"] <= self.steps[third - 1], "first", "last"))
 
     def answers(self, part: Literal["first", "last"]) -> dict[str, list[Pair]]:

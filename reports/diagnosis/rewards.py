@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.stats import binom
 
 from ..numbers import COMPONENT_MEASURES
 from .evidence import Evidence, as_curve
@@ -110,16 +111,20 @@ def dead_groups(seen: Evidence, share: float, task_share: float) -> Iterator[Fin
             )
 
 
-@rule("A starved task: it trains on much less than its share of the mixture.", share=0.5)
-def starved_task(seen: Evidence, share: float) -> Iterator[Finding]:
+@rule("A starved task: it trains on much less than its share of the mixture.", share=0.5, chance=0.001)
+def starved_task(seen: Evidence, share: float, chance: float) -> Iterator[Finding]:
+    """Less than `share` of what is due, and less than tasks drawn by lot would have with more than `chance`: in a run of few
+    groups a step some task has none for a while."""
     asked = _requested(seen)
     rows = seen.last_rollouts
     if not asked or rows.empty:
         raise Unjudged("the mixture that was asked for was not recorded (about.json), or no rollouts were")
-    groups = rows.drop_duplicates(["step", "group"])["task"].value_counts(normalize=True)
+    groups = rows.drop_duplicates(["step", "group"])["task"].value_counts()
+    count = int(groups.sum())
     for task, due in asked.items():
-        got = float(groups.get(task, 0.0))
-        if due > 0 and got < share * due:
+        trained = int(groups.get(task, 0))
+        got = trained / count
+        if due > 0 and got < share * due and binom.cdf(trained, count, due) < chance:
             lost = seen.metric(f"mixture/{task}/replaced")[-seen.window :].sum()
             yield Finding(
                 "starved_task",
@@ -127,7 +132,8 @@ def starved_task(seen: Evidence, share: float) -> Iterator[Finding]:
                 task,
                 seen.last_steps,
                 "The task is starved",
-                f"{got:.1%} of the groups of the last steps, {due:.1%} asked for (seen below {share:.0%} of it)"
+                f"{trained} of the {count} groups of the last steps, {got:.1%}; {due:.1%} asked for (seen below {share:.0%} of it, "
+                f"where chance explains it in fewer than {chance:g} of the cases)"
                 + (f"; {lost:.0f} groups were lost and replaced" if lost else ""),
                 "Look for its failures (skipped_rows.jsonl, train.log): rows that do not load, rollouts that time out. "
                 "BalancedReplayBuffer gives every step each task's share.",

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..parts import ROLLOUTS, Part, find_parts
+from ..parts import ROLLOUTS, Part, valid_parts
 from ..recorder import TEXTS, schema
 from .source import CATEGORIES, Source
 
@@ -56,7 +56,7 @@ def _read_all(
 ) -> tuple[pa.Table | None, tuple[str, ...]]:
     """What `read` (a part, steps of it that stand elsewhere) makes of every file, in the order of steps."""
     for look in range(LOOKS):
-        parts = find_parts(folder)
+        parts = valid_parts(folder)
         single = {part.first for part in parts if not part.bundled}
         tables, damaged = [], []
         try:

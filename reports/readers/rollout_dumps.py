@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ...rewards import COMPONENTS
+from ..recorder import TEXTS
 from .source import CATEGORIES, Source
 
 UNKNOWN = "unknown"
@@ -98,12 +99,13 @@ def _lines(file: Path, damaged: list[str]) -> Iterator[tuple[int, str, dict[str,
 def _texts(files: list[Path], uids: set[str] | None, steps: set[int] | None) -> pd.DataFrame:
     rows = [
         {"step": at, "uid": uid, "response": line.get("output"), "ground_truth": _truth(line.get("gts"))}
+        | {"text_at_random": True}  # all of them are there
         for file in files
         if steps is None or int(file.stem) in steps
         for at, uid, line in _lines(file, [])
         if uids is None or uid in uids
     ]
-    return pd.DataFrame(rows, columns=["step", "uid", "response", "ground_truth"])
+    return pd.DataFrame(rows, columns=["step", "uid", *TEXTS])
 
 
 def _truth(gts: Any) -> str | None:

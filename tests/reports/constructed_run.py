@@ -101,6 +101,7 @@ def rollouts(rng, step, progress, prompts, group_size, tasks, failing=None) -> p
             "judge_failed": judged & (rng.random(rows) < 0.03),
             "response": None,
             "ground_truth": None,
+            "text_at_random": None,
         }
     )
     for name in schema().names:

@@ -57,6 +57,11 @@ def test_entropy_collapse(told):
     assert found.steps == (26, 30) and "clip_ratio_high" in found.advice
 
 
+def test_entropy_that_was_gone_from_the_start_is_a_warning(told):
+    run = told({task: {"entropy": lambda t: 0.04} for task in TASKS})
+    assert seen(run, "alarm") == set() and seen(run) == {("entropy_collapse", None)}
+
+
 def test_the_policy_falls_apart(told):
     hill = {"score": lambda t: 0.3 + 0.4 * t if t < 0.5 else max(0.02, 1.3 - 1.6 * t)}
     run = told(dict.fromkeys(TASKS, hill))
@@ -78,6 +83,12 @@ def test_answers_that_reach_the_limit(told):
     run = told({"subject": {"truncated": lambda t: 0.6 * t}})
     (found,) = [f for f in diagnose(run) if f.level == "warning"]
     assert found.rule == "length_hacking" and found.title == "Answers run into the length limit"
+
+
+def test_answers_that_were_cut_from_the_start_are_a_warning(told):
+    run = told({task: {"truncated": lambda t: 0.6} for task in TASKS})
+    assert seen(run, "alarm") == set()
+    assert seen(run, "warning") == {("length_hacking", task) for task in (None, *TASKS)}
 
 
 def test_length_that_pays_within_groups(tmp_path):
@@ -136,6 +147,15 @@ def test_a_starved_task(told):
     }
 
 
+def test_a_task_that_chance_left_out_is_not_starved(told):
+    """One group of one of four tasks a step, drawn by lot: in the last five steps some task was not drawn at all."""
+    import numpy as np
+
+    drawn = np.random.default_rng(1).integers(4, size=31)
+    assert len(set(drawn[26:])) < 4
+    assert seen(told({}, absent=lambda task, step: TASKS[drawn[step]] != task, groups=1)) == set()
+
+
 def test_scoring_that_fails(told):
     run = told({"subject": {"failed": lambda t: float(t > 0.5)}})
     assert seen(run, "alarm") == {("failed_scoring", "subject")}
@@ -191,6 +211,19 @@ def test_labels_that_fall_to_one_tag(told):
     (found,) = [f for f in diagnose(told({}, texts=texts)) if f.rule == "constant_tag"]
     assert found.title == "camera_language.shot_size is always 'medium shot'" and found.task == "shot_framing"
     assert "100% of the answers, 25% of the truth; label entropy 2.00 -> 0.00 bits, true 2.00" in found.evidence
+
+
+def test_answers_that_were_kept_for_their_score_do_not_count(told):
+    """All texts but one of a step say one tag; the best, which does not, was kept because it is the best."""
+
+    def texts(task, step, i):
+        said = SIZES[(step + i) % 4] if i % 4 == 0 else "medium shot"
+        return (answer((0, 2, said)), truth((0, 2, SIZES[(step + i) % 4]))) if task == "shot_framing" else (None, None)
+
+    run = told({}, texts=texts, text_at_random=lambda i: i % 4 != 0)
+    assert "constant_tag" in {f.rule for f in diagnose(run) if f.level == "warning"}
+    run = told({}, texts=texts, text_at_random=lambda i: None)  # an older recorder's: all are looked at
+    assert "constant_tag" not in {f.rule for f in diagnose(run)}
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_texts_of_dumps_are_read_when_they_are_asked_for(logs):
     run = load_run(logs / "v1")
     assert len(run.texts()) == 12
     told = run.texts(uids=["a1_1_0"], steps=[1]).to_dict("records")
-    assert told == [{"step": 1, "uid": "a1_1_0", "response": "no", "ground_truth": "yes"}]
+    assert told == [{"step": 1, "uid": "a1_1_0", "response": "no", "ground_truth": "yes", "text_at_random": True}]
     assert run.texts(steps=[2])["response"].tolist() == ["yes", "no", "é", ""]
 
 

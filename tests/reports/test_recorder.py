@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from sv6d.reports import parts
 from sv6d.reports.parts import BUNDLED, bundle_oldest, find_parts, part_name
-from sv6d.reports.recorder import QUEUED_STEPS, Recorder, schema
+from sv6d.reports.recorder import QUEUED_STEPS, Recorder, read_dropped, schema
 from sv6d.reports.runs import load_run
 from sv6d.rewards import COMPONENTS
 
@@ -162,13 +162,32 @@ def test_resuming_sets_the_metrics_aside_before_verl_empties_the_file(tmp_path):
     assert not (tmp_path / "metrics-003.jsonl").exists()
 
 
+def test_metrics_that_were_set_aside_are_never_written_over(tmp_path):
+    (tmp_path / "metrics-002.jsonl").write_text("two")  # the first was removed by hand
+    (tmp_path / "metrics.jsonl").write_text("three")
+    Recorder(tmp_path, resume_step=3).close()
+    assert (tmp_path / "metrics-002.jsonl").read_text() == "two"
+    assert (tmp_path / "metrics-003.jsonl").read_text() == "three"
+
+
 def test_a_new_run_in_an_old_folder_does_not_inherit_its_parts_and_metrics(tmp_path):
     with Recorder(tmp_path) as recorder:
         recorder.write([row()], step=9)
-    (tmp_path / "metrics-001.jsonl").write_text("old")
+    for name in ("metrics-001.jsonl", "metrics.jsonl"):  # the latter stays where the new run logs elsewhere
+        (tmp_path / name).write_text("old")
     Recorder(tmp_path, resume_step=0).close()
     assert list((tmp_path / "rollouts").iterdir()) == []
-    assert not list(tmp_path.glob("metrics-*"))
+    assert not list(tmp_path.glob("metrics*"))
+
+
+def test_a_count_of_lost_rows_that_cannot_be_read_keeps_nobody_from_training(tmp_path):
+    for text in ("", "[]", '{"rows": null}'):
+        (tmp_path / "dropped.json").write_text(text)
+        Recorder(tmp_path, resume_step=3).close()
+        assert read_dropped(tmp_path) == {
+            "rows": 0,
+            "last": "dropped.json cannot be read: how many rows were lost is not known",
+        }
 
 
 def test_a_table_is_written_as_rows_are(tmp_path):
@@ -213,6 +232,26 @@ def test_a_step_of_a_bundle_that_is_written_again_counts_once_and_anew(tmp_path)
     rollouts = load_run(tmp_path).rollouts
     assert rollouts["step"].tolist() == list(range(1, 2 * BUNDLED + 1))
     assert rollouts.loc[rollouts["step"] == 7, "score"].tolist() == [0.9]
+
+
+def test_a_bundle_that_was_being_cut_when_its_writer_was_killed_counts_once(tmp_path, monkeypatch):
+    record(tmp_path, range(1, 2 * BUNDLED + 1))
+    for path in (tmp_path / "rollouts").glob("step-*"):
+        path.unlink()
+    with monkeypatch.context() as killed:
+        killed.setattr(parts.Path, "unlink", lambda *_, **__: None)
+        parts.cut_after(tmp_path / "rollouts", 30, schema())
+    assert len(find_parts(tmp_path / "rollouts")) == 2
+    assert steps_in(tmp_path) == list(range(1, 31))
+    record(tmp_path, [31], resume_step=30)
+    assert [p.path.name for p in find_parts(tmp_path / "rollouts")] == ["steps-000001-000030.parquet", part_name(31)]
+
+
+def test_a_step_without_rollouts_does_not_keep_others_from_being_bundled(tmp_path):
+    with Recorder(tmp_path) as recorder:
+        recorder.write([], step=1)
+    record(tmp_path, range(2, 2 * BUNDLED + 1))
+    assert find_parts(tmp_path / "rollouts")[0].path.name == "steps-000002-000050.parquet"
 
 
 def test_parts_of_an_older_recorder_are_bundled_with_empty_columns(tmp_path):
@@ -287,6 +326,6 @@ def test_a_bundle_whose_parts_could_not_be_removed_counts_once(tmp_path, monkeyp
 def test_the_schema_names_the_columns_that_the_docs_promise():
     promised = (
         "step uid task dataset prompt group score response_length truncated entropy kl version_start version_end "
-        "advantage reward_seconds judge_seconds judge_failed response ground_truth"
+        "advantage reward_seconds judge_seconds judge_failed response ground_truth text_at_random"
     )
     assert set(promised.split()) | set(COMPONENTS) == set(schema().names)

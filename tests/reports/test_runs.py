@@ -153,3 +153,20 @@ def test_a_folder_without_a_run_is_refused_with_the_mend(tmp_path, make, says):
 def test_the_generator_writes_the_recorder_s_schema(tmp_path):
     run = build(tmp_path / "run", steps=1, tasks=("subject",))
     assert pq.read_schema(run / "rollouts" / part_name(1)).equals(schema())
+
+
+def test_the_folder_of_the_rollouts_is_the_run_too(tmp_path):
+    build(tmp_path / "run", steps=2)
+    assert load_run(tmp_path / "run" / "rollouts").rollouts.equals(load_run(tmp_path / "run").rollouts)
+
+
+@pytest.mark.parametrize("text", [b"{bro", b"[1]", b"\xff"])
+def test_files_beside_the_rollouts_that_are_broken_cost_what_they_held(tmp_path, text):
+    build(tmp_path / "run", steps=2)
+    (tmp_path / "run" / "about.json").write_bytes(text)
+    (tmp_path / "run" / "skipped_rows.jsonl").write_bytes(
+        b'{"task": "subject"}\n{"task": "\xc3'
+    )  # killed within a letter
+    run = load_run(tmp_path / "run")
+    assert run.about == {} and run.missing[0].startswith("about.json is not what our recorder writes")
+    assert run.skipped == ({"task": "subject"},)

@@ -20,16 +20,20 @@ def told_run(
     metrics: Callable[[int], dict] = lambda step: {},
     mixture: Mapping[str, float] | None = None,
     texts: Callable[[str, int, int], tuple[str, str]] | None = None,
+    text_at_random: Callable[[int], bool | None] = lambda i: True,
     noise: float = 0.01,
     absent: Callable[[str, int], bool] = lambda task, step: False,
+    groups: int = GROUPS,
 ) -> Run:
     """Columns follow their curve over progress t in (0, 1]; what a task does not tell is HEALTHY's.
 
     Args:
         metrics: what verl logged at a step.
         texts: (task, step, i) -> the i-th response of the task in that step, and the true answer.
+        text_at_random: i -> whether the lot kept that text, or its score.
         noise: of a rollout around the mean of its step; `raw` columns have none.
         absent: whether a task has no group in a step.
+        groups: of a task and step.
     """
     rng = np.random.default_rng(0)
     with Recorder(path, about={"mixture": dict(mixture or dict.fromkeys(tasks, 1))}) as recorder:
@@ -38,7 +42,9 @@ def told_run(
                 row
                 for task, told in tasks.items()
                 if not absent(task, step)
-                for row in _rows(rng, task, {**HEALTHY, **told}, step, step / steps, noise, texts)
+                for row in _rows(
+                    rng, task, {**HEALTHY, **told}, step, step / steps, noise, texts, text_at_random, groups
+                )
             ]
             recorder.write(rows, step)
             recorder.flush()
@@ -47,8 +53,8 @@ def told_run(
     return load_run(path)
 
 
-def _rows(rng, task, told, step, t, noise, texts):
-    for i in range(GROUPS * SIZE):
+def _rows(rng, task, told, step, t, noise, texts, text_at_random, groups):
+    for i in range(groups * SIZE):
         row = {name: float(curve(t)) for name, curve in told.items()}
         row["score"] += noise * rng.standard_normal()
         row["response_length"] = round(row["response_length"] + (i % SIZE))
@@ -57,11 +63,12 @@ def _rows(rng, task, told, step, t, noise, texts):
             "uid": f"{task}-{step}-{i}",
             "task": task,
             "group": f"{task}-{step}-{i // SIZE}",
-            "prompt": f"{task}/{step * GROUPS + i // SIZE}",
+            "prompt": f"{task}/{step * groups + i // SIZE}",
             "failed": row.get("failed", 0.0),
             "truncated": rng.random() < told["truncated"](t) if "truncated" in told else False,
             "version_start": step - 1,
             "version_end": step - 1,
             "response": said[0],
             "ground_truth": said[1],
+            "text_at_random": text_at_random(i) if said[0] else None,
         }

@@ -137,14 +137,23 @@ def test_a_response_that_ends_at_its_limit_with_an_end_token_was_not_cut():
     assert not ended_by_itself(torch.tensor([]), stops={0, 1})
 
 
-def test_texts_are_kept_of_the_best_and_the_worst_of_each_task():
-    scores = {"a": [0.5, 0.1, 0.9, 0.3], "b": [0.7, 0.2]}
+def test_texts_are_kept_of_the_best_the_worst_and_two_others_of_each_task():
+    scores = {"a": [0.5, 0.1, 0.9, 0.3] * 10, "b": [0.7, 0.2] + [0.4] * 38}
     table = pd.DataFrame([{"task": task, "score": score} for task in scores for score in scores[task]])
-    assert pick_texts(table, 4, step=2) == [2, 1, 4, 5]  # .9 and .1 of a, .7 and .2 of b
-    assert pick_texts(table, 5, step=2) == [2, 1, 4, 5, 0]  # then the second best of a
-    assert [pick_texts(table, 2, step=step) for step in (2, 3)] == [[2, 1], [4, 5]]  # in turn
-    assert pick_texts(table, None, step=2) == pick_texts(table, 9, step=2) == [0, 1, 2, 3, 4, 5]
-    assert pick_texts(table, 0, step=2) == []
+    kept = pick_texts(table, 8, step=2)
+    assert {38, 1, 40, 41} <= set(kept)  # .9 and .1 of a, .7 and .2 of b
+    assert len(kept) == 8 and sum(kept.values()) == 4
+    assert kept == pick_texts(table, 8, step=2) != pick_texts(table, 8, step=3)
+    assert [{row // 40 for row in pick_texts(table, 4, step=step)} for step in (2, 3)] == [{0}, {1}]  # in turn
+    assert pick_texts(table, None, step=2) == pick_texts(table, 80, step=2) == dict.fromkeys(range(80), True)
+    assert pick_texts(table, 0, step=2) == {}
+
+
+def test_what_the_lot_keeps_is_like_all_rollouts():
+    """One rollout of eight earns 1: of the texts that the lot kept, as many do; also where the lot drew the best."""
+    table = pd.DataFrame({"task": "a", "score": [1.0] + [0.0] * 7})
+    drawn = [row for step in range(400) for row, by_lot in pick_texts(table, 4, step).items() if by_lot]
+    assert sum(row == 0 for row in drawn) / len(drawn) == pytest.approx(1 / 8, abs=0.03)
 
 
 def _rows(values, rows):
@@ -286,6 +295,17 @@ def test_what_cannot_be_measured_ends_the_step_with_its_reason(fetched, monkeypa
         Trainer(config()).fit(fetched[0])
 
 
+def test_a_validation_of_an_earlier_checkpoint_keeps_what_was_recorded_after_it(fetched, tmp_path):
+    settings = config(record_dir=str(tmp_path))
+    Trainer(settings).fit(fetched[0])
+    (tmp_path / "metrics.jsonl").write_text("verl empties this")
+    settings.trainer.val_only = True
+    trainer = Trainer(settings)
+    trainer._update_actor = trainer._compute_metrics = lambda *_: None
+    trainer.fit(fetched[0])
+    assert len(recorded(tmp_path)) == 3 and (tmp_path / "metrics-001.jsonl").exists()
+
+
 def test_without_a_folder_nothing_is_recorded_but_the_metrics_are_there(fetched, tmp_path):
     trainer, metrics = Trainer(config()), {}
     trainer._compute_metrics(fetched[0], metrics, {}, 2, 0)
@@ -300,6 +320,8 @@ def test_texts_of_some_of_all_or_of_none_are_recorded(fetched, tmp_path):
         assert recorded(tmp_path / str(asked))["response"].tolist() == expected
     truths = recorded(tmp_path / "all")["ground_truth"].tolist()
     assert truths == ["56", "56", '[{"start": 0}]']
+    assert recorded(tmp_path / "1")["text_at_random"].tolist() == [False, None, None]  # the first is task 1's best
+    assert recorded(tmp_path / "all")["text_at_random"].tolist() == [True] * 3
 
 
 @pytest.mark.parametrize("asked", [True, -1, "some", 2.5])
