@@ -59,7 +59,7 @@ class Endpoint:
             self._client = openai.OpenAI(base_url=self.url, api_key=key, max_retries=0, timeout=self.timeout)
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=20),
+            wait=tenacity.wait_random_exponential(multiplier=0.4, max=20),
             retry=tenacity.retry_if_exception(_is_transient),
             reraise=True,
         )

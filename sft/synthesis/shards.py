@@ -18,14 +18,19 @@ import pyarrow.parquet as pq
 
 from ...schema import Taxonomy
 from ...schema.document import Document, DocumentError, check_document, read_document
+from .. import lines
 from .check import Checker
 from .generate import Generator, Plan
+from .phrasing import Phraser, Phrasing, Tally
+from .questions import QA
 from .rows import Rows
 from .templates import Templates
 
 DOCUMENTS = 500
 """Documents of a shard: 20,000 rows of 40 questions each."""
 MANIFEST = "synthesis.json"
+METADATA = b"synthesis"
+"""Of a shard's file: what it came to."""
 
 
 class SynthesisError(ValueError):
@@ -42,6 +47,8 @@ class Settings(NamedTuple):
     """The folder that the documents' `video` names start from."""
     documents: int = DOCUMENTS
     """A shard's documents."""
+    phrasing: Phrasing | None = None
+    """None: all in the words of the templates."""
 
 
 class Shard(NamedTuple):
@@ -63,6 +70,14 @@ class Written(NamedTuple):
     rows: int
     documents: int
     rejected: int
+    phrased: int = 0
+    """Pairs in a model's words."""
+    refused: int = 0
+    """Pairs whose rephrasing was refused."""
+    failed: int = 0
+    """Pairs about which the endpoint did not answer."""
+    why: tuple[str, ...] = ()
+    """The first refusal and the first failure."""
 
 
 def plan_shards(files: list[Path], documents: int) -> list[Shard]:
@@ -79,8 +94,8 @@ def plan_shards(files: list[Path], documents: int) -> list[Shard]:
         if not file.is_file():
             raise SynthesisError(f"{file}: no such file of documents")
         offset, count = 0, 0
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
+        with file.open("rb") as text:
+            for number, line in enumerate(text, 1):
                 if line.strip():
                     if count % documents == 0:
                         shards.append(Shard(len(shards), file, offset, number, total + count))
@@ -127,32 +142,52 @@ def rejects_path(out: Path, number: int) -> Path:
     return out / f"qa-{number:05d}.rejected.jsonl"
 
 
+def phrasings_path(out: Path, number: int) -> Path:
+    return out / f"qa-{number:05d}.phrasings.jsonl"
+
+
 def _write(job: tuple[Shard, Path, Settings]) -> Written:
     shard, out, settings = job
     path, rejects = shard_path(out, shard.number), rejects_path(out, shard.number)
     if path.exists():
-        known = pq.read_schema(path).metadata
-        return Written(*(int(known[name]) for name in (b"rows", b"documents", b"rejected")))
+        told = json.loads(pq.read_schema(path).metadata[METADATA])
+        return Written(**{**told, "why": tuple(told["why"])})
     generator, checker = _tools(settings)
-    rows = Rows(generator.templates.systems, settings.videos)
-    bad: list[dict[str, Any]] = []
+    rows, bad = Rows(generator.templates.systems, settings.videos), []
+    asked, tally = _ask(shard, settings, generator, bad), Tally()
+    if settings.phrasing:
+        phraser = Phraser(settings.phrasing, phrasings_path(out, shard.number), generator.vocabulary.taxonomy)
+        asked, tally = phraser.phrase(asked), phraser.tally
     documents = 0
-    for place, (line, text) in enumerate(_lines(shard, settings.documents)):
+    for document, qas in asked:
+        checker.check(qas)
+        rows.add(qas, document)
         documents += 1
+    why = tuple(tally.first[what] for what in sorted(tally.first))
+    done = Written(len(rows), documents + len(bad), len(bad), tally.phrased, tally.refused, tally.failed, why)
+    if bad:
+        lines.write(rejects, bad)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        table = rows.table().replace_schema_metadata({METADATA: json.dumps(done._asdict())})
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return done
+
+
+def _ask(
+    shard: Shard, settings: Settings, generator: Generator, bad: list[dict[str, Any]]
+) -> Iterator[tuple[Document, list[QA]]]:
+    """The questions of each document; those that cannot be used are left in `bad`."""
+    for place, (line, text) in enumerate(_lines(shard, settings.documents)):
         try:
-            document = _sound(text, generator.vocabulary.taxonomy)
+            document = sound_document(text, generator.vocabulary.taxonomy)
         except DocumentError as error:
             bad.append({"file": str(shard.file), "line": line, "reason": str(error)})
             continue
-        asked = generator.questions(document, shard.first + place)
-        checker.check(asked)
-        rows.add(asked, document)
-    done = Written(len(rows), documents, len(bad))
-    if bad:
-        _replace(rejects, lambda partial: partial.write_text("".join(json.dumps(row) + "\n" for row in bad)))
-    table = rows.table().replace_schema_metadata({name: str(value) for name, value in done._asdict().items()})
-    _replace(path, lambda partial: pq.write_table(table, partial, compression="zstd"))
-    return done
+        yield document, generator.questions(document, shard.first + place)
 
 
 @cache
@@ -170,22 +205,13 @@ def _lines(shard: Shard, documents: int) -> Iterator[tuple[int, bytes]]:
         yield from islice(numbered, documents)
 
 
-def _sound(text: bytes, taxonomy: Taxonomy) -> Document:
+def sound_document(text: bytes, taxonomy: Taxonomy) -> Document:
     """Raises: DocumentError: what is wrong with it, all of it."""
     document = read_document(text)
     errors = [str(problem) for problem in check_document(document, taxonomy) if problem.level == "error"]
     if errors:
         raise DocumentError("; ".join(errors))
     return document
-
-
-def _replace(path: Path, write) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _identity(files: list[Path], settings: Settings) -> dict[str, Any]:
@@ -199,4 +225,5 @@ def _identity(files: list[Path], settings: Settings) -> dict[str, Any]:
         "taxonomy": digest(settings.taxonomy),
         "videos": str(settings.videos),
         "documents_a_shard": settings.documents,
+        "phrasing": settings.phrasing and [settings.phrasing.model, settings.phrasing.share],
     }

@@ -1,4 +1,4 @@
-"""A stand-in for the annotating model: a real HTTP server with OpenAI's form whose answers a test chooses."""
+"""A stand-in for the model that annotates or writes: a real HTTP server with OpenAI's form whose answers a test chooses."""
 
 import json
 import threading
@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 
-def first_tags(schema):
+def first_tags(schema, body=None):
     """An answer that keeps to the schema: the first tag of everything."""
     return {
         name: [s["items"]["enum"][0]] if s.get("type") == "array" else s["enum"][0]
@@ -19,7 +19,7 @@ def first_tags(schema):
 def stand_in(answer=first_tags, logprob=-0.01, status=lambda number: 200):
     """
     Args:
-        answer: JSON schema -> what is answered (an object, or a text as it is).
+        answer: (JSON schema, the whole request) -> what is answered (an object, or a text as it is).
         logprob: of each token; or a function (token, place in the text) -> it; None: no logprobs at all.
         status: number of the request, from 1 -> its HTTP status.
 
@@ -34,7 +34,7 @@ def stand_in(answer=first_tags, logprob=-0.01, status=lambda number: 200):
             with lock:
                 asked.append(body)
                 code = status(len(asked))
-            told = answer(body["response_format"]["json_schema"]["schema"]) if code == 200 else {"error": "no"}
+            told = answer(body["response_format"]["json_schema"]["schema"], body) if code == 200 else {"error": "no"}
             self._send(
                 code, _reply(told if isinstance(told, str) else json.dumps(told), logprob) if code == 200 else told
             )

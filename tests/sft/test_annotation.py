@@ -83,7 +83,7 @@ def test_what_is_no_answer_is_an_error_that_shows_it():
     asked = question("subject", 0, [Span(0, 1)], TAXONOMY, "dramatic_arc")
     for told, words in (("hm", "'hm' is not the JSON"), ({"framing_type": "objective"}, "'configuration'"),
                         ({"framing_type": "sideways", "configuration": "group"}, "holds no tag of its vocabulary")):  # fmt: skip
-        with stand_in(lambda schema, told=told: told) as model, pytest.raises(EndpointError, match=words):
+        with stand_in(lambda schema, body, told=told: told) as model, pytest.raises(EndpointError, match=words):
             prefill(Endpoint(model.address, "m"), asked, [])
 
 
@@ -173,7 +173,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def sensible(schema):
+def sensible(schema, body):
     """First tags, but for a pair that cannot be."""
     return first_tags(schema) | ({"framing_type": "objective"} if "framing_type" in schema["properties"] else {})
 
