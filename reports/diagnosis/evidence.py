@@ -117,6 +117,12 @@ class Evidence:
         """None where the curve has fewer than two windows of values."""
         return change(self.curve(measure, task), self.window)
 
+    def since(self, step: int, measure: str, task: str | None = None) -> Change | None:
+        """The change to the last window from the one that ends with `step`, or from the first where that is before it."""
+        curve = self.curve(measure, task)
+        start = int(np.searchsorted(self.steps, step, side="right")) - self.window
+        return change(curve[max(start, 0) :], self.window)
+
 
 def as_curve(values: list[float | None] | None) -> np.ndarray:
     curve = np.array([math.nan if v is None else v for v in values or []], dtype=float)

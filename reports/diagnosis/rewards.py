@@ -11,6 +11,10 @@ from ..numbers import COMPONENT_MEASURES
 from .evidence import Evidence, as_curve
 from .finding import Finding, Unjudged, rule
 
+WIRING = (
+    "Score a ground truth as if it were the answer (sv6d check does): less than 1 is a wiring error (data_source, "
+    "ground_truth, the answer's format). If it is 1, the task is out of the model's reach: SFT first."
+)
 READ = "Read the best-paid answers of the last steps beside the truth (the page shows some; sv6d score --explain accounts for each)."
 
 
@@ -46,22 +50,34 @@ def reward_hacking(
 
 
 def _heldout(seen: Evidence, gain: float, heldout: float, heldout_task: float) -> Iterator[Finding]:
-    shown = seen.shown["heldout"]
-    before, after = shown["mean_before"], shown["mean_after"]
-    tasks = {task: as_curve(scores) for task, scores in shown["tasks"].items()}
-    tasks = {task: scores[np.isfinite(scores)] for task, scores in tasks.items()}
-    rows = [(None, before, after, heldout)] if before is not None and after is not None else []
-    rows += [(task, scores[0], scores[-1], heldout_task) for task, scores in tasks.items() if len(scores) > 1]
-    for task, first, last, least in rows:
-        score = seen.change("reward", task)
-        if score and score.rose(gain) and first - last > least:
+    """From the best validation to the last two, so that one that is merely unlucky does not count; of few, from the first to
+    the last. The mean of all tasks has to fall by twice its standard error over the tasks as well."""
+    steps = np.array(seen.shown["heldout"]["steps"])
+    tasks = {task: as_curve(scores) for task, scores in seen.shown["heldout"]["tasks"].items()}
+    tasks = {task: scores for task, scores in tasks.items() if len(scores)}
+    if not tasks:
+        return
+    table = np.stack(list(tasks.values()))
+    for task, scores in {None: np.nanmean(table, axis=0), **tasks}.items():
+        measured = np.flatnonzero(np.isfinite(scores))
+        if len(measured) < 2:
+            continue
+        trend = len(measured) >= 4
+        best = measured[scores[measured[:-2]].argmax()] if trend else measured[0]
+        last = max(measured[-2:], key=lambda at: scores[at]) if trend else measured[-1]
+        falls = table[:, best] - table[:, last] if task is None else np.array([])
+        falls = falls[np.isfinite(falls)]
+        error = 2 * falls.std(ddof=1) / np.sqrt(len(falls)) if len(falls) > 2 else 0.0
+        reward = seen.since(steps[best], "reward", task)
+        least = heldout_task if task else heldout
+        if reward and reward.rose(gain) and scores[best] - scores[last] > max(least, error):
             yield Finding(
                 "reward_hacking",
                 "warning" if task else "alarm",
                 task,
-                seen.last_steps,
+                (int(steps[best]), seen.steps[-1]),
                 "The training reward rises and the held-out reward falls",
-                f"training reward {score.first:.3f} -> {score.last:.3f}, held-out {first:.3f} -> {last:.3f} "
+                f"training reward {reward.first:.3f} -> {reward.last:.3f}, held-out {scores[best]:.3f} -> {scores[last]:.3f} "
                 f"(seen from +{gain:g} and -{least:g})",
                 f"The policy learns these rows, or their flaws. More or other rows of the task, fewer passes. {READ}",
             )
@@ -71,7 +87,8 @@ def _heldout(seen: Evidence, gain: float, heldout: float, heldout_task: float) -
 def constant_reward(seen: Evidence, rollouts: float, steps: float) -> Iterator[Finding]:
     rows = seen.run.rollouts
     if rows.empty:
-        raise Unjudged("no rollouts were recorded")
+        yield from _constant_reward_of_batches(seen, steps)
+        return
     by = rows.groupby("task", observed=True).agg(
         low=("score", "min"), high=("score", "max"), size=("score", "count"), steps=("step", "nunique"),
         start=("step", "min"), end=("step", "max"),
@@ -85,9 +102,25 @@ def constant_reward(seen: Evidence, rollouts: float, steps: float) -> Iterator[F
                 (int(row["start"]), int(row["end"])),
                 f"The reward is always {row['low']:g}",
                 f"{int(row['size'])} rollouts in {int(row['steps'])} steps, every score {row['low']:g}",
-                "Score a ground truth as if it were the answer (sv6d check does): less than 1 is a wiring error (data_source, "
-                "ground_truth, the answer's format). If it is 1, the task is out of the model's reach: SFT first.",
+                WIRING,
             )
+
+
+def _constant_reward_of_batches(seen: Evidence, steps: float) -> Iterator[Finding]:
+    """Of a run whose rollouts were not recorded, by what verl's loggers have."""
+    low, high = (seen.metric(f"critic/score/{name}") for name in ("min", "max"))
+    if min(len(low), len(high)) < steps:
+        raise Unjudged(f"no rollouts were recorded, and critic/score/min and max of fewer than {steps:g} steps")
+    if high.max() - low.min() < 1e-9:
+        yield Finding(
+            "constant_reward",
+            "alarm",
+            None,
+            (seen.steps[0], seen.steps[-1]),
+            f"The reward is always {low[0]:g}",
+            f"every score of {len(low)} steps is {low[0]:g}",
+            WIRING,
+        )
 
 
 @rule("Dead groups: all rewards of a group are equal, so it teaches nothing.", share=0.5, task_share=0.8)

@@ -118,6 +118,24 @@ def test_the_held_out_reward_falls_while_the_training_reward_rises(told):
     assert alarm.rule == "reward_hacking" and "held-out 0.400 -> 0.300" in alarm.evidence
 
 
+def test_the_held_out_reward_falls_from_its_best_while_the_training_reward_rises(told):
+    """Up to step 12 both rise, then the policy finds a flaw: the last validation is still above the first."""
+    scores = {0: 0.3, 6: 0.4, 12: 0.5, 18: 0.45, 24: 0.42, 30: 0.40}
+    (alarm,) = [f for f in diagnose(told({}, metrics=heldout(scores))) if f.level == "alarm"]
+    assert "held-out 0.500 -> 0.420" in alarm.evidence and alarm.steps == (12, 30)  # the better of the last two
+    assert seen(told({}, metrics=heldout(scores | {30: 0.49}))) == set()  # one that is low between two that are not
+
+
+def test_held_out_scores_of_few_rows_scatter_and_that_is_no_alarm(told):
+    """Of four tasks two fall by .12 and two rise by .06: -.03 on average, with a standard error of .05."""
+    falls = dict(zip(TASKS, (0.12, 0.12, -0.06, -0.06), strict=True))
+
+    def metrics(step):
+        return {f"val-core/{t}/reward/mean@1": 0.5 - falls[t] * (step == 30) for t in TASKS} if step in (0, 30) else {}
+
+    assert seen(told({}, metrics=metrics)) == set()
+
+
 def test_a_component_falls_while_the_reward_rises(told):
     run = told({"subject": {"format": lambda t: 0.6 + 0.4 * t, "label": lambda t: 0.5 - 0.4 * t}})
     found = [f for f in diagnose(run) if f.task == "subject"]
@@ -131,6 +149,18 @@ def test_a_reward_that_is_always_0_is_a_wiring_error(told):
     wired = {f.task: f for f in diagnose(run) if f.rule == "constant_reward"}
     assert set(wired) == {"ocr_regular"} and wired["ocr_regular"].title == "The reward is always 0"
     assert wired["ocr_regular"].evidence == "360 rollouts in 30 steps, every score 0"
+
+
+def test_a_constant_reward_of_a_run_without_recorded_rollouts(tmp_path):
+    def run(high):
+        lines = [
+            {"step": s, "data": {"critic/score/min": 0.0, "critic/score/max": high, "critic/score/mean": 0.0}}
+            for s in (1, 2, 3)
+        ]
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return load_run(tmp_path)
+
+    assert seen(run(0.0), "alarm") == {("constant_reward", None)} and seen(run(0.5)) == set()
 
 
 def test_dead_groups_of_a_task_and_of_a_run(told):
