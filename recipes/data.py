@@ -7,6 +7,7 @@ import click
 
 ELSEWHERE = {
     "balance": ("sv6d.data_mixers.stats_cli", "balance"),
+    "caption": ("sv6d.sft.synthesis.captions_cli", "command"),
     "convert": ("sv6d.data_mixers.convert_cli", "command"),
     "documents": ("sv6d.schema.document_cli", "command"),
     "stats": ("sv6d.data_mixers.stats_cli", "stats"),

@@ -20,6 +20,8 @@ PLACES: Mapping[str, frozenset[str]] = {
     "abduction.intent": frozenset({"span", "span_first", "names", "tags"}),
     "correction.report": frozenset({"report", "form"}),
     "choice.single": frozenset({"span", "span_first", "names", "options"}),
+    "caption.expressive": frozenset(),
+    "caption.dense": frozenset(),
 }
 """The kinds of question, and what a wording of each may name."""
 
