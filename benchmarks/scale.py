@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 from scale_costs import ASSUMED, Calibration, Measured, assumed, full_scale, mean_tokens, measure, with_rate
 from scale_costs import responses as draw_responses
-from scale_sim import Outcome, Plan, Run, Writing, padded, training_seconds
+from scale_sim import Outcome, Plan, Run, Writing, masked_rows, training_seconds
 
 NODES = 1, 2, 3, 4, 6, 8, 10, 13, 16, 32, 64
 GPUS = 8  # a node
@@ -34,16 +34,17 @@ def outcome(plan: Plan, calibration: Calibration, steps: int, seed: int) -> Outc
 
 
 def candidates(nodes: int, calibration: Calibration, ahead: float) -> list[Plan]:
-    """Ways to split the nodes: the three nearest to where training takes as long as writing, of those that need no padding."""
-    sequences = calibration.groups * calibration.group_size
-    whole = [n for n in range(1, nodes) if padded(sequences, n * GPUS) == sequences]
+    """Ways to split the nodes: the three nearest to where training takes as long as writing, of those over whose ranks the
+    batch divides: in this mode verl has no mini-batch but the batch."""
+    batch = calibration.groups, calibration.group_size
+    whole = [n for n in range(1, nodes) if not masked_rows(*batch, n * GPUS)]
     alone = writing_seconds(calibration)
 
     def off(trainers: int) -> float:
-        training = training_seconds(calibration.costs, sequences, trainers * GPUS)
+        training = training_seconds(calibration.costs, *batch, trainers * GPUS)
         return abs(math.log(training / (alone / ((nodes - trainers) * GPUS))))
 
-    best = sorted(whole or range(1, nodes), key=off)[:3]
+    best = sorted(whole, key=off)[:3]
     return [Plan("separate_async", n * GPUS, (nodes - n) * GPUS, ahead) for n in sorted(best)]
 
 
@@ -77,30 +78,31 @@ def table_of(title: str, headings: Iterable[str]) -> Table:
     return table
 
 
-def scale_table(results: dict[Plan, Outcome], sequences: int) -> Table:
+def scale_table(results: dict[Plan, Outcome], calibration: Calibration) -> Table:
     table = table_of("Steps by number of nodes", HEADINGS)
     for gpus in sorted({plan.gpus for plan in results}):
         for mode in ("sync", "colocate_async", "separate_async"):
             if plan := fastest(results, gpus, mode):
-                table.add_row(*row(plan, results[plan], sequences))
+                table.add_row(*row(plan, results[plan], calibration))
     return table
 
 
-def row(plan: Plan, found: Outcome, sequences: int) -> list[str]:
-    trained = padded(sequences, plan.trainers)
+def row(plan: Plan, found: Outcome, calibration: Calibration) -> list[str]:
+    groups, size = calibration.groups, calibration.group_size
     split = f"{plan.trainers // GPUS} + {plan.rollouts // GPUS}" if plan.rollouts else "turns"
     late = f"{found.staleness.mean():.2f} / {found.staleness.max()}"
-    trains = f"{trained:,}" + (f" in {trained // sequences} updates" if trained > sequences else "")
+    masked = masked_rows(groups, size, plan.trainers)
+    trains = f"{groups * size:,}" + (f" + {masked}" if masked else "")
     times = f"{found.step:,.0f}", f"{found.wait:,.0f}", f"{found.idle:.0%}"
     return [f"{plan.gpus // GPUS}", plan.mode, split, *times, late, trains]
 
 
-def split_table(results: dict[Plan, Outcome], gpus: int, sequences: int) -> Table:
+def split_table(results: dict[Plan, Outcome], gpus: int, calibration: Calibration) -> Table:
     """All splits of so many GPUs that were simulated."""
     table = table_of(f"{gpus // GPUS} nodes, trainers + rollouts", HEADINGS[2:])
     for plan in results:
         if plan.gpus == gpus and plan.rollouts:
-            table.add_row(*row(plan, results[plan], sequences)[2:])
+            table.add_row(*row(plan, results[plan], calibration)[2:])
     return table
 
 
@@ -109,11 +111,11 @@ def by_ahead(plan: Plan, calibration: Calibration, steps: int, seed: int) -> dic
     return {ahead: outcome(plan._replace(ahead=ahead), calibration, steps, seed) for ahead in AHEAD}
 
 
-def ahead_table(plan: Plan, found: dict[float, Outcome]) -> Table:
+def ahead_table(plan: Plan, found: dict[float, Outcome], calibration: Calibration) -> Table:
     nodes = f"{plan.trainers // GPUS} + {plan.rollouts // GPUS} nodes" if plan.rollouts else f"{plan.gpus // GPUS} node"
     table = table_of(f"{plan.mode}, {nodes}", ("ahead", *HEADINGS[3:7]))
     for ahead, result in found.items():
-        table.add_row(f"{ahead}", *row(plan, result, 1)[3:7])
+        table.add_row(f"{ahead}", *row(plan, result, calibration)[3:7])
     return table
 
 
@@ -207,21 +209,21 @@ def main(calibrate, against, nodes, steps, seed, **own):
         plan: outcome(plan, calibration, steps, seed)
         for plan in track(ways, "Simulating", console=Console(stderr=True), transient=True)
     }
-    sequences = calibration.groups * calibration.group_size
-    console.print("", scale_table(results, sequences), "")
+    console.print("", scale_table(results, calibration), "")
     if fastest(results, RECIPE_NODES * GPUS, "separate_async"):
-        console.print(split_table(results, RECIPE_NODES * GPUS, sequences), "")
+        console.print(split_table(results, RECIPE_NODES * GPUS, calibration), "")
     for gpus, mode in ((GPUS, "colocate_async"), (RECIPE_NODES * GPUS, "separate_async")):
         if plan := fastest(results, gpus, mode):
             found = by_ahead(plan, calibration, steps, seed)
-            console.print(ahead_table(plan, found), "")
+            console.print(ahead_table(plan, found, calibration), "")
             if plan.rollouts:
                 chosen = settings(plan._replace(ahead=least_ahead(found)))
                 console.print(f"leum_8b_async on {RECIPE_NODES} nodes: {chosen}\n", highlight=False, soft_wrap=True)
     console.print(
         "turns: all GPUs write, then all train. idle: share of GPU time in which a GPU neither writes nor trains; one that writes "
         "a single sequence counts as busy. stale: updates between a sample's first token and its own, mean / most. batch: "
-        "sequences that are trained; more than one update is not Table 3, and padding makes it so where ranks do not divide it. "
+        "sequences + masked rows. Where there are some, 3,120 sequences do not divide over the ranks, and verl stops unless "
+        "actor.ppo_mini_batch_size is set to an eighth of that sum; the update is then smaller by their share (`sv6d check`). "
         "ahead: num_warmup_batches (1 in the tables above)."
     )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
+from sv6d.recipes.checking.batch import fitting_mini_batch
 
 Mode = Literal["sync", "colocate_async", "separate_async"]
 MODES: tuple[Mode, ...] = "sync", "colocate_async", "separate_async"
@@ -234,7 +235,7 @@ class Run:
 
     def steps(self, number: int, warm: int = 2) -> Outcome:
         """Train so many steps after `warm` others."""
-        training = training_seconds(self.costs, self.groups * self.group_size, self.plan.trainers)
+        training = training_seconds(self.costs, self.groups, self.group_size, self.plan.trainers)
         trained = (training - self.costs.fixed) * self.plan.trainers * number
         now = began = waited = wrote = 0.0
         staleness: list[int] = []
@@ -299,12 +300,13 @@ class Run:
         return trained_at + self.costs.sync
 
 
-def padded(sequences: int, ranks: int) -> int:
-    """Sequences that verl's V1 trainers train: it pads to a multiple of the ranks and of the mini-batch, which is the batch."""
-    return math.lcm(sequences, ranks)
+def masked_rows(groups: int, group_size: int, ranks: int) -> int:
+    """Rows that verl adds to a step whose mini-batch is the smallest one that divides over the ranks; with one that does not,
+    such as 390 prompts over 32 ranks, its workers stop."""
+    return (fitting_mini_batch(groups, group_size, ranks) - groups) * group_size
 
 
-def training_seconds(costs: Costs, sequences: int, ranks: int) -> float:
-    """A step's training on so many ranks."""
-    padding = padded(sequences, ranks) - sequences
+def training_seconds(costs: Costs, groups: int, group_size: int, ranks: int) -> float:
+    """A step's training on so many ranks, in one update."""
+    sequences, padding = groups * group_size, masked_rows(groups, group_size, ranks)
     return costs.fixed + (sequences * costs.train + padding * costs.padding) / ranks

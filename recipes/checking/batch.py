@@ -157,6 +157,12 @@ def micro_batches(subject: Subject) -> Iterator[Finding]:
             )
 
 
+def fitting_mini_batch(prompts: int, group: int, ranks: int) -> int:
+    """Prompts of the smallest mini-batch that has `prompts` or more, and whose sequences divide over the ranks."""
+    step = ranks // math.gcd(ranks, group)
+    return -(-prompts // step) * step
+
+
 def divisors(number: int) -> list[int]:
     """All of them, ascending."""
     small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
@@ -208,8 +214,7 @@ def _mends(config: DictConfig, batch: Batch) -> str:
         few = near(fitting, sv6d.prompts_per_task)
         choices.append(f"set sv6d.prompts_per_task={_join(few, 'or')} ({sv6d.tasks} x that x {batch.group} divides)")
     if not is_separate(config) and config.actor_rollout_ref.actor.use_dynamic_bsz and batch.mini == batch.prompts:
-        larger = batch.ranks // math.gcd(batch.ranks, batch.group)
-        mini = -(-batch.prompts // larger) * larger
+        mini = fitting_mini_batch(batch.prompts, batch.group, batch.ranks)
         choices.append(
             f"keep the prompts and set actor_rollout_ref.actor.ppo_mini_batch_size={mini}: verl then pads "
             f"{(mini - batch.prompts) * batch.group} masked rows and makes one gradient step, {1 - batch.prompts / mini:.1%} smaller"

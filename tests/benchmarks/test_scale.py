@@ -17,7 +17,7 @@ from sv6d.reports.recorder import Recorder
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from scale import by_ahead, candidates, fastest, least_ahead, main, outcome
 from scale_costs import assumed, measure, responses, with_rate
-from scale_sim import Costs, Engines, Outcome, Plan, Run, Sample, Writing, padded, training_seconds
+from scale_sim import Costs, Engines, Outcome, Plan, Run, Sample, Writing, masked_rows, training_seconds
 
 COSTS = Costs(decode_base=0.01, decode_each=0.0, slots=1000, train=1.0, padding=0.5, fixed=2.0, sync=3.0)
 EQUAL = {"x": Writing(np.array([100]), 0.0)}
@@ -131,20 +131,22 @@ def test_the_same_seed_is_the_same_run():
 # Batches and splits
 
 
-@pytest.mark.parametrize(("ranks", "trained"), [(8, 3120), (24, 3120), (80, 3120), (32, 6240), (96, 6240), (64, 12480)])
-def test_what_verl_pads_table_3s_batch_to(ranks, trained):
-    assert padded(3120, ranks) == trained
+@pytest.mark.parametrize(("ranks", "masked"), [(8, 0), (24, 0), (80, 0), (32, 16), (96, 48), (64, 16), (128, 80)])
+def test_where_ranks_do_not_divide_table_3s_batch_the_mini_batch_is_raised(ranks, masked):
+    """To 392 prompts over 32 and 64 ranks, 396 over 96, 400 over 128: 8 x 392 = 3,136 = 32 x 98 = 64 x 49."""
+    assert masked_rows(390, 8, ranks) == masked
+    assert (3120 + masked) % ranks == 0
 
 
 def test_padding_costs_what_a_padding_sequence_costs():
-    assert training_seconds(COSTS, 3120, 8) == 2 + 3120 / 8
-    assert training_seconds(COSTS, 3120, 32) == 2 + (3120 + 3120 * 0.5) / 32
+    assert training_seconds(COSTS, 390, 8, 8) == 2 + 3120 / 8
+    assert training_seconds(COSTS, 390, 8, 32) == 2 + (3120 + 16 * 0.5) / 32
 
 
 def test_splits_need_no_padding_where_there_is_such_a_one():
     for nodes in (2, 4, 9, 16):
         plans = candidates(nodes, assumed(), 2)
-        assert plans and all(plan.gpus == nodes * 8 and padded(3120, plan.trainers) == 3120 for plan in plans)
+        assert plans and all(plan.gpus == nodes * 8 and not masked_rows(390, 8, plan.trainers) for plan in plans)
 
 
 def test_rollouts_run_no_further_ahead_than_it_pays():
@@ -231,7 +233,10 @@ def test_a_folder_without_a_run_is_told(tmp_path):
 def test_the_command_says_what_it_assumes_and_where_the_batch_does_not_divide():
     result = CliRunner().invoke(main, ["-n", "1", "-n", "4", "--steps", "1"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert "nothing was measured on a GPU" in result.output and "6,240" in result.output
+    assert "nothing was measured on a GPU" in result.output and "3,120 + 16" in result.output
+    assert "verl stops unless actor.ppo_mini_batch_size is set to an eighth of that sum" in " ".join(
+        result.output.split()
+    )
 
 
 def test_own_times_take_the_place_of_assumptions():
