@@ -56,18 +56,6 @@ def test_an_info_dense_caption_keeps_to_its_document(text, fault):
     assert found is None if fault is None else fault in found
 
 
-def test_a_word_that_is_a_true_label_elsewhere_is_no_contradiction():
-    """`graphic match` of two sub-dimensions would be one: here a medium shot's text says `climax`, its role and its function."""
-    labels = {"narrative": {"segment_function": "climax", "emotional_arc": "rise to fall"}}
-    subs = TAXONOMY.dimensions["narrative"].sub_dimensions
-    labels["narrative"] = {
-        name: tag for name, tag in labels["narrative"].items() if name in subs and tag in subs[name].labels
-    }
-    document = Document((Shot(0.0, 2.0, "climax", labels),), 2.0, "x.mp4")
-    assert dense_fault("[00:00:00.0–00:00:02.0] The climax.", document, TAXONOMY) is None
-    assert "the caption says 'exposition'" in dense_fault("[00:00:00.0–00:00:02.0] The exposition.", document, TAXONOMY)
-
-
 def test_an_expressive_caption_is_free_but_for_what_lies_behind_the_end():
     assert expressive_fault("Riders lean into the bend, and the close-up sings.", DOCUMENT, TAXONOMY) is None
     assert "ends after the video" in expressive_fault("At 00:09.0–00:12.0 they fall.", DOCUMENT, TAXONOMY)
