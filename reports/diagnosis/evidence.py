@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...rewards.config import RewardConfig
-from ...rewards.rescoring.explain_segments import Pair, explain_segments
+from ...rewards.rescoring.explain_segments import Segments, explain_segments
 from ...schema import TASKS, Taxonomy
 from ..numbers import numbers
 from ..runs import ENDS, Run
@@ -88,9 +88,18 @@ class Evidence:
         texts = texts[texts["text_at_random"].ne(False)].merge(tasks, on=["step", "uid"])
         return texts.assign(part=np.where(texts["step"] <= self.steps[third - 1], "first", "last"))
 
-    def answers(self, part: Literal["first", "last"]) -> dict[str, list[Pair]]:
-        """task -> the matched segments of recorded answers of a third of the run; tasks whose answers are segments."""
-        found: dict[str, list[Pair]] = defaultdict(list)
+    @cached_property
+    def first_answers(self) -> dict[str, list[Segments]]:
+        """task -> the recorded answers of the first third of the run; tasks whose answers are segments."""
+        return self._answers("first")
+
+    @cached_property
+    def last_answers(self) -> dict[str, list[Segments]]:
+        """The same of the last third."""
+        return self._answers("last")
+
+    def _answers(self, part: Literal["first", "last"]) -> dict[str, list[Segments]]:
+        found: dict[str, list[Segments]] = defaultdict(list)
         if self.run.rollouts.empty:
             return {}
         taxonomy, config = Taxonomy.load(), RewardConfig()
@@ -98,9 +107,9 @@ class Evidence:
             if (known := TASKS.get(task)) is None or known.family not in SEGMENT_FAMILIES:
                 continue
             labelled = known.family == "temporal_grounding"
-            for row in rows.tail(TEXTS_READ).itertuples():
+            for row in rows.iloc[:: math.ceil(len(rows) / TEXTS_READ)].itertuples():
                 with contextlib.suppress(ValueError):  # a truth of another taxonomy
-                    found[task] += explain_segments(row.response, row.ground_truth, taxonomy, config, labelled).pairs
+                    found[task].append(explain_segments(row.response, row.ground_truth, taxonomy, config, labelled))
         return dict(found)
 
     def curve(self, measure: str, task: str | None = None) -> np.ndarray:

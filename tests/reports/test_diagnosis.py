@@ -258,7 +258,12 @@ def test_answers_that_were_kept_for_their_score_do_not_count(told):
 
 @pytest.mark.parametrize(
     ("clock", "evidence"),
-    [(lambda s: 1.25 * s, "+25% of the true time"), (lambda s: s + 0.6, "+0.60 s in the middle")],
+    [
+        (lambda s: 1.25 * s, "+25% of the true time"),
+        (lambda s: 2.0 * s, "+100% of the true time"),  # half the rate: by overlap, shots meet the wrong ones
+        (lambda s: 0.5 * s, "-50% of the true time"),
+        (lambda s: s + 0.6, "+0.60 s (0.60 s in the middle, 0.00 s without it"),
+    ],
 )
 def test_answers_on_another_clock(told, clock, evidence):
     def texts(task, step, i):
@@ -279,6 +284,18 @@ def test_answers_that_are_merely_wrong_have_no_clock(told):
         return answer((0.0, said, "long shot"), (said, 5.0, "long shot")), truth(*shots)
 
     run = told({}, texts=lambda task, step, i: texts(task, step, i) if task == "subject" else (None, None))
+    assert "video_clock" not in {f.rule for f in diagnose(run)}
+
+
+def test_one_answer_for_all_videos_is_no_clock(told):
+    """Videos of 4.6 to 5 s, and every answer cuts at 3 s and ends at 4: 20 % too early everywhere, but not after the truth."""
+
+    def texts(task, step, i):
+        end = 5.0 - 0.1 * (i % 5)
+        shots = truth((0.0, end - 1.0, "long shot"), (end - 1.0, end, "long shot"))
+        return (answer((0.0, 3.0, "long shot"), (3.0, 4.0, "long shot")), shots) if task == "subject" else (None, None)
+
+    run = told({}, texts=texts)
     assert "video_clock" not in {f.rule for f in diagnose(run)}
 
 
