@@ -190,14 +190,14 @@ if os.environ.get(SETTING) and __name__ != "__main__":
 # The run, and what it came to
 
 
-def prepare(folder: Path) -> tuple[Path, Path]:
-    """A small dataset of the demo's kind and a model that has learnt nothing."""
+def prepare(folder: Path, steps: int) -> tuple[Path, Path]:
+    """A small dataset of the demo's kind, with new rows for every step, and a model that has learnt nothing."""
     from sv6d.data_mixers.rows import read_rows
     from sv6d.data_mixers.sources import row_files
     from sv6d.recipes.demo.dataset import write_dataset
     from sv6d.recipes.demo.model import build_model, corpus_of
 
-    write_dataset(folder / "data", per_task=12, sft_per_task=4, heldout_per_task=1, seed=0)
+    write_dataset(folder / "data", per_task=3 * (steps + 2), sft_per_task=4, heldout_per_task=1, seed=0)
     rows = [row for file in row_files(folder / "data" / "sft") for row in read_rows(file)]
     build_model(corpus_of(rows), folder / "model")
     return folder / "data", folder / "model"
@@ -268,7 +268,7 @@ def main() -> None:
         console = Console()
         with tempfile.TemporaryDirectory() as folder:
             if data is None or model is None:
-                made = prepare(Path(folder))
+                made = prepare(Path(folder), steps)
                 data, model = data or made[0], model or made[1]
             with console.status(f"training {steps} steps"):
                 seconds = train(data.absolute(), model.absolute(), Path(folder) / "run", steps)
