@@ -109,11 +109,11 @@ def command(
         task = bar.add_task("", total=len(videos))
         try:
             for one in work:
-                store.add(out, one.answers)
+                store.add(out, one.cut, one.answers)
                 done.append(one)
                 bar.advance(task)
         finally:
-            _write(out, done)
+            _write(out, done, videos)
     _report(out, done)
     raise SystemExit(0 if any(one.document for one in done) else 1)
 
@@ -124,18 +124,23 @@ def _known(given: tuple[str, ...], names: list[str], option: str) -> tuple[str, 
     return given
 
 
-def _write(out: Path, done: list[Done]) -> None:
-    done = sorted(done, key=lambda one: one.video)
+def _write(out: Path, done: list[Done], videos: list[str]) -> None:
+    """A run that was ended early leaves what an earlier one wrote of the videos that it did not reach."""
+    left = {*videos} - {one.video for one in done}
     kept = [one for one in done if one.document]
-    lines.write(out / "documents.jsonl", (msgspec.to_builtins(one.document) for one in kept))
-    rejected = [
-        {"video": one.video, "reasons": one.reasons, "removed": [removal._asdict() for removal in one.removed]}
-        for one in done
-        if not one.document
-    ]
-    lines.write(out / "rejected.jsonl", rejected)
-    removed = [{"video": one.video, **removal._asdict()} for one in kept for removal in one.removed]
-    lines.write(out / "removed.jsonl", removed)
+    told = {
+        "documents": [msgspec.to_builtins(one.document) for one in kept],
+        "rejected": [
+            {"video": one.video, "reasons": one.reasons, "removed": [removal._asdict() for removal in one.removed]}
+            for one in done
+            if not one.document
+        ],
+        "removed": [{"video": one.video, **removal._asdict()} for one in kept for removal in one.removed],
+    }
+    for name, rows in told.items():
+        path = out / f"{name}.jsonl"
+        earlier = [row for row in lines.read(path) if row["video"] in left]
+        lines.write(path, sorted([*earlier, *rows], key=lambda row: row["video"]))
 
 
 def _report(out: Path, done: list[Done]) -> None:

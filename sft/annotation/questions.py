@@ -1,5 +1,7 @@
 """What a model is asked about a shot: the labels of one dimension, or its role, as JSON that a decoder is held to."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -7,8 +9,6 @@ from ...schema import Taxonomy
 from ...schema.clock import Span, write_time
 from ..endpoint import object_schema
 
-VERSION = 1
-"""Of the wording; answers to another one are asked again."""
 ROLE = "role"
 """Asked as if it were a dimension."""
 
@@ -58,6 +58,15 @@ def asked_subs(dimension: str, shot: int, taxonomy: Taxonomy) -> list[str]:
     (comments) is not asked."""
     subs = taxonomy.dimensions[dimension].sub_dimensions
     return [name for name, sub in subs.items() if not sub.auxiliary and not (name == "transition_type" and shot == 0)]
+
+
+def digest(asked: Asked, shown: Sequence[int]) -> str:
+    """What an answer depends on beside model and video: another wording, vocabulary, skeleton or picture is another question.
+
+    Args:
+        shown: how many frames, and their longest side in pixels.
+    """
+    return hashlib.sha256(json.dumps([SYSTEM, asked.text, asked.schema, *shown]).encode()).hexdigest()[:16]
 
 
 def messages(asked: Asked, frames: Sequence[str]) -> list[dict[str, Any]]:

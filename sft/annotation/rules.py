@@ -46,6 +46,8 @@ class Draft:
     """For each shot (dimension, sub-dimension) -> tags."""
     confidence: list[dict[tuple[str, str], float | None]]
     roles: list[str | None]
+    sure: list[float | None]
+    """Confidence of the roles."""
     removed: list[Removal] = field(default_factory=list)
 
     def drop(self, rule: str, shot: int, sub: tuple[str, str], reason: str) -> None:
@@ -107,23 +109,34 @@ def _draft(video, duration, spans, answers, dimensions, skeleton) -> Draft:
     labels: list[dict] = [{} for _ in spans]
     confidence: list[dict] = [{} for _ in spans]
     roles: list[str | None] = [None] * len(spans)
+    sure: list[float | None] = [None] * len(spans)
     for (shot, about), answer in answers.items():
         if about == ROLE:
             roles[shot] = answer.labels[ROLE][0]
+            sure[shot] = answer.confidence.get(ROLE)
         elif about in dimensions:
             for name, tags in answer.labels.items():
                 labels[shot][about, name] = tags
                 confidence[shot][about, name] = answer.confidence.get(name)
-    return Draft(video, duration, skeleton, spans, labels, confidence, roles)
+    return Draft(video, duration, skeleton, spans, labels, confidence, roles, sure)
 
 
 def _confident(draft: Draft, limits: Limits) -> None:
     """Confidence-based filtering. A label without a confidence is one that nothing speaks for."""
+
+    def doubt(value: float | None) -> str | None:
+        if limits.confidence == 0 or (value is not None and value >= limits.confidence):
+            return None
+        said = "no confidence (the endpoint gives no logprobs)" if value is None else f"confidence {value:.2f}"
+        return f"{said}, asked {limits.confidence:g}"
+
     for i, known in enumerate(draft.confidence):
         for sub, value in known.items():
-            if limits.confidence > 0 and (value is None or value < limits.confidence):
-                said = "no confidence (the endpoint gives no logprobs)" if value is None else f"confidence {value:.2f}"
-                draft.drop("confidence", i, sub, f"{said}, asked {limits.confidence:g}")
+            if why := doubt(value):
+                draft.drop("confidence", i, sub, why)
+        if draft.roles[i] and (why := doubt(draft.sure[i])):
+            draft.roles[i] = None
+            draft.removed.append(Removal("confidence", f"shots[{i}].{ROLE}", why))
 
 
 def _pairs_hold(draft: Draft, taxonomy: Taxonomy) -> None:

@@ -2,12 +2,13 @@
 
 import base64
 import io
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...schema.clock import Span
 
+DETECTOR = 1
+"""Version of how shots are found; those of another one are sought again."""
 SHORTEST = 0.3
 """Seconds; what is shorter belongs to its neighbour."""
 QUALITY = 85
@@ -17,8 +18,8 @@ class UnreadableVideo(ValueError):
     """A file that does not decode; the message says which and why."""
 
 
-def find_shots(video: Path) -> tuple[list[Span], float]:
-    """The shots of a video, which tile it, and its length in seconds.
+def find_shots(video: Path) -> list[float]:
+    """Where the shots of a video begin, from 0, and where the last one ends, in seconds: they tile it.
 
     Raises:
         UnreadableVideo: it does not open, or holds no picture.
@@ -42,8 +43,7 @@ def find_shots(video: Path) -> tuple[list[Span], float]:
     for cut in cuts:
         if cut - edges[-1] >= SHORTEST and seconds - cut >= SHORTEST:
             edges.append(cut)
-    edges.append(seconds)
-    return [Span(start, end) for start, end in itertools.pairwise(edges)], seconds
+    return [*edges, seconds]
 
 
 def pictures(video: Path, times: Sequence[float], longest_side: int) -> list[str]:

@@ -1,15 +1,15 @@
-"""The answers of a run in one file that is only added to: what was asked once is not asked again, whatever ended the run."""
+"""What a run found out, in files that are only added to: a shot is sought once, a question asked once, whatever ended the run."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from ...schema.clock import Span
 from .. import lines
 from .prefill import Answer
-from .questions import VERSION
+from .shots import DETECTOR
 
-ANSWERS = "answers.jsonl"
+ANSWERS, SHOTS = "answers.jsonl", "shots.jsonl"
 
 
 class Told(NamedTuple):
@@ -23,13 +23,33 @@ class Told(NamedTuple):
     end: float
     about: str
     model: str
-    wording: int
+    asked: str
+    """Digest of the question."""
     labels: dict[str, list[str]]
     confidence: dict[str, float | None]
 
+
+class Cut(NamedTuple):
+    """The shots of one video."""
+
+    video: str
+    fingerprint: str
+    detector: int
+    edges: tuple[float, ...]
+    """Seconds: where shots begin, and the video's end."""
+
     @property
-    def answer(self) -> Answer:
-        return Answer(self.labels, self.confidence)
+    def spans(self) -> list[Span]:
+        return [Span(start, end) for start, end in zip(self.edges, self.edges[1:], strict=False)]
+
+
+class Known(NamedTuple):
+    """What is known of one video."""
+
+    cuts: dict[str, Cut]
+    """By the file's fingerprint."""
+    answers: dict[tuple[str, float, str], Answer]
+    """By the file's fingerprint, the shot's start, the digest of the question."""
 
 
 def fingerprint(path: Path) -> str:
@@ -38,20 +58,22 @@ def fingerprint(path: Path) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
-def load(out: Path, model: str, redo: Iterable[str]) -> dict[str, dict[tuple[str, float, float, str], Answer]]:
-    """video -> (fingerprint, start, end, about) -> answer; those of another model or wording, or about what is asked anew
-    (`redo`), are left out."""
-    found: dict[str, dict] = defaultdict(dict)
+def load(out: Path, model: str, redo: Iterable[str]) -> dict[str, Known]:
+    """What is known, by video. Answers of another model, or about what is asked anew (`redo`), are left out."""
+    found: dict[str, Known] = {}
+    for row in lines.read(out / SHOTS):
+        if row.keys() == {*Cut._fields} and row["detector"] == DETECTOR:
+            cut = Cut(**{**row, "edges": tuple(row["edges"])})
+            found.setdefault(cut.video, Known({}, {})).cuts[cut.fingerprint] = cut
     redo = set(redo)
     for row in lines.read(out / ANSWERS):
-        try:
+        if row.keys() == {*Told._fields} and row["model"] == model and row["about"] not in redo:
             told = Told(**row)
-        except TypeError:  # of another version
-            continue
-        if (told.model, told.wording) == (model, VERSION) and told.about not in redo:
-            found[told.video][told.fingerprint, told.start, told.end, told.about] = told.answer
-    return dict(found)
+            key = told.fingerprint, told.start, told.asked
+            found.setdefault(told.video, Known({}, {})).answers[key] = Answer(told.labels, told.confidence)
+    return found
 
 
-def add(out: Path, answers: Iterable[Told]) -> None:
+def add(out: Path, cut: Cut | None, answers: Iterable[Told]) -> None:
+    lines.append(out / SHOTS, [cut._asdict()] if cut else [])
     lines.append(out / ANSWERS, (told._asdict() for told in answers))

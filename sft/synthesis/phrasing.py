@@ -111,7 +111,7 @@ class Phraser:
         chat = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": json.dumps(request)}]
         schema = object_schema({name: {"type": "string"} for name in request})
         try:
-            reply = self.endpoint.ask(chat, schema, temperature=1.0, seed=int(key[:7], 16))
+            reply = self.endpoint.ask(chat, schema, temperature=1.0, seed=int(key[:7], 16), max_tokens=1024)
         except EndpointError as error:
             self._failures += 1
             return key, error, False

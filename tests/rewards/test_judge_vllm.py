@@ -1,27 +1,13 @@
 """A real vLLM server with a tiny random model behind the judge: it has nothing to say, yet what it says is a verdict."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-
 import pytest
 from sv6d.recipes.demo.model import build_model
 from sv6d.rewards import score
 from sv6d.rewards.judging.config import JudgeConfig
 from sv6d.rewards.judging.endpoint import EndpointJudge
+from vllm_server import serve
 
 pytestmark = pytest.mark.slow
-
-ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
-OPTIONS = (
-    "--served-model-name judge --enforce-eager --dtype float32 --max-model-len 4096 --max-num-seqs 8 "
-    # JSON may hold any white space, and a weak model goes on with it until its tokens are spent.
-    '--structured-outputs-config {"backend":"xgrammar","disable_any_whitespace":true}'
-)
-START_SECONDS = 180
 
 
 @pytest.fixture(scope="module")
@@ -29,34 +15,8 @@ def endpoint(tmp_path_factory):
     """The address of the server."""
     folder = tmp_path_factory.mktemp("judge")
     build_model([([{"role": "user", "content": "Which letter?"}], "B")], folder / "model")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    vllm = os.path.join(os.path.dirname(sys.executable), "vllm")
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [vllm, "serve", folder / "model", "--host", "127.0.0.1", "--port", str(port), *OPTIONS.split()],
-            env={**os.environ, **ENVIRONMENT},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            wait_until_ready(server, f"http://127.0.0.1:{port}/health", folder / "log")
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            server.terminate()
-            server.wait(timeout=60)
-
-
-def wait_until_ready(server, address, log):
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        assert server.poll() is None, log.read_text()[-3000:]
-        try:
-            return urllib.request.urlopen(address, timeout=5)
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"not ready after {START_SECONDS} s: {log.read_text()[-3000:]}")
+    with serve(folder / "model", "judge", folder / "log") as address:
+        yield address
 
 
 ANSWERS = [

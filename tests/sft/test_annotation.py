@@ -1,6 +1,5 @@
 """From videos to documents: shots of real footage, what the model is asked, what rules take away, and runs that go on."""
 
-import itertools
 import json
 import os
 import shutil
@@ -33,15 +32,12 @@ def videos(tmp_path):
 
 
 def test_the_shots_of_real_footage_tile_it():
-    spans, seconds = find_shots(FOOTAGE / "bikes.mp4")
-    assert seconds == 10.0 and (spans[0].start, spans[-1].end) == (0.0, 10.0)
-    assert [span.end for span in spans[:-1]] == [1.2, 3.04, 5.48, 7.48, 9.68]  # its cuts, at 25 frames a second
-    assert all(a.end == b.start for a, b in itertools.pairwise(spans))
+    # ten seconds with five cuts, at 25 frames a second
+    assert find_shots(FOOTAGE / "bikes.mp4") == [0.0, 1.2, 3.04, 5.48, 7.48, 9.68, 10.0]
 
 
 def test_a_film_without_cuts_is_one_shot():
-    spans, seconds = find_shots(FOOTAGE / "bigbuckbunny.mp4")
-    assert spans == [Span(0.0, seconds)]
+    assert find_shots(FOOTAGE / "bigbuckbunny.mp4") == [0.0, pytest.approx(5.28, abs=0.05)]
 
 
 def test_a_file_that_is_no_film_is_told(tmp_path):
@@ -140,6 +136,13 @@ def test_labels_of_low_confidence_go():
     assert verdict({**SOUND, (1, "camera_language"): unsure}, Limits(confidence=0.0)).removed == ()
 
 
+def test_a_role_of_low_confidence_goes_and_leaves_the_shot():
+    role = {ROLE: (["climax"], 0.2)}
+    found = verdict({**SOUND, (0, ROLE): sure(role="exposition"), (1, ROLE): role})
+    assert [shot.role for shot in found.document.shots] == ["exposition", None]
+    assert [(r.rule, r.place) for r in found.removed] == [("confidence", "shots[1].role")]
+
+
 def test_of_an_invalid_pair_the_less_confident_goes():
     pair = {"framing_type": (["insert"], 0.8), "configuration": (["group"], 0.95)}
     found = verdict({**SOUND, (0, "subject"): pair})
@@ -213,6 +216,31 @@ def test_a_run_that_was_cut_short_goes_on_where_it_was(videos, tmp_path):
         assert annotate(videos, out, model).exit_code == 0 and len(model.requests) == 32
     with stand_in(sensible) as model:  # what was written behind the half line is known, too
         assert annotate(videos, out, model).exit_code == 0 and len(model.requests) == 0
+
+
+def test_another_skeleton_asks_roles_anew_other_frames_ask_all_and_shots_are_sought_once(videos, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with stand_in(sensible) as model:
+        assert annotate(videos, out, model, "--dimension", "subject").exit_code == 0 and len(model.requests) == 12
+        monkeypatch.setattr("sv6d.sft.annotation.pipeline.find_shots", lambda path: pytest.fail("they are known"))
+        assert annotate(videos, out, model, "--dimension", "subject", "--skeleton", "three_act").exit_code == 0
+        assert len(model.requests) == 18 and lines(out / "documents.jsonl")[0]["skeleton_type"] == "three_act"
+        assert annotate(videos, out, model, "--dimension", "subject", "--frames", 2).exit_code == 0
+        assert len(model.requests) == 30
+
+
+def test_a_run_that_is_ended_keeps_the_documents_of_an_earlier_one(videos, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with stand_in(sensible) as model:
+        assert annotate(videos, out, model, "--dimension", "subject").exit_code == 0
+        before = (out / "documents.jsonl").read_text()
+
+        def end(video, settings, known):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("sv6d.sft.annotation.pipeline.annotate_video", end)
+        assert annotate(videos, out, model, "--dimension", "subject").exit_code != 0
+        assert (out / "documents.jsonl").read_text() == before
 
 
 def test_on_ray_the_documents_are_the_same(videos, tmp_path):
