@@ -28,6 +28,7 @@ def main(run: Path | None, tokens: int) -> None:
         of_run(run)
         return
     import torch
+    import verl.trainer.ppo.v1  # noqa: F401 - first, because verl loads our plug-in
     from sv6d.reports.recorder import Recorder
     from sv6d.verl_plugin.recording import TEXTS
     from sv6d.verl_plugin.rollout_frame import fresh_difference, pick_texts, rollout_frame

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from ..reports.spread import group_spreads
 from ..rewards import COMPONENTS
 from ..rewards.verl_manager import TIMES
 
@@ -15,12 +16,11 @@ MEANS = (
 
 
 def task_metrics(frame: pd.DataFrame) -> dict[str, float]:
-    """Means by task of `MEANS`, NaN and missing values left out; how many groups there are; and what share of them learnt
-    nothing, because all their scores are equal."""
+    """Means by task of `MEANS`, NaN and missing values left out; how many groups of two rollouts or more there are; and what
+    share of them learnt nothing, because all their scores are equal."""
     table = frame.assign(staleness=frame["step"] - 1 - frame["version_start"])
     means = table[list(MEANS)].astype(float).groupby(frame["task"], observed=True).mean()
-    groups = frame.groupby(["task", "group"], observed=True)["score"].agg(["min", "max"])
-    equal = (groups["min"] == groups["max"]).groupby("task", observed=True).agg(["size", "mean"])
+    equal = group_spreads(frame).groupby("task", observed=True)["dead"].agg(["size", "mean"])
     columns = means.assign(groups=equal["size"], groups_without_signal=equal["mean"]).to_dict("index")
     return {
         f"task/{task}/{name}": float(value)

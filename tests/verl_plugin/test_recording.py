@@ -117,10 +117,9 @@ def test_metrics_by_task():
     assert metrics["task/cut_point_detection/iou"] == 0.5
     assert metrics["task/cut_point_detection/staleness"] == 2  # the update of step 5 starts from version 4, it from 2
     assert "task/ocr_regular/iou" not in metrics  # does not apply to the family
-    assert metrics["task/ocr_regular/groups"] == metrics["task/cut_point_detection/groups"] == 1
-    # one group has two different scores, the other a single one: nothing to learn from it
-    assert metrics["task/ocr_regular/groups_without_signal"] == 0
-    assert metrics["task/cut_point_detection/groups_without_signal"] == 1
+    assert metrics["task/ocr_regular/groups"] == 1 and metrics["task/ocr_regular/groups_without_signal"] == 0
+    assert "task/cut_point_detection/groups" not in metrics  # a rollout alone has none to be compared with
+    assert task_metrics(frame().assign(score=0.5))["task/ocr_regular/groups_without_signal"] == 1
     assert all(type(value) is float and not math.isnan(value) for value in metrics.values())
 
 
