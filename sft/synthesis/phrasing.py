@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 from ...schema import Taxonomy
@@ -28,6 +29,8 @@ LONG = ("tags", "form", "options", "report")
 """Places that the model does not see filled in."""
 GIVE_UP = 20
 """Failures in a row after which a shard asks no more: an endpoint that is gone costs its phrasings, not hours."""
+LONGEST = 1024
+"""Tokens of a reply."""
 AHEAD = 32
 """Documents whose questions may be on their way at a time."""
 
@@ -79,18 +82,21 @@ class Phraser:
         self.endpoint = Endpoint(phrasing.url, phrasing.model)
         self.tally = Tally()
         self._known = {row["key"]: row["said"] for row in lines.read(store) if {"key", "said"} <= row.keys()}
-        self._failures = 0
+        self._failures, self._writing = 0, Lock()
 
     def phrase(self, asked: Iterable[tuple[Document, list[QA]]]) -> Iterator[tuple[Document, list[QA]]]:
         """The same documents in the same order, a share of their questions in the model's words."""
         with ThreadPoolExecutor(self.phrasing.requests) as pool:
             waiting: deque[tuple[Document, list[QA], list[Future | None]]] = deque()
-            for document, qas in asked:
-                waiting.append((document, qas, [self._submit(pool, document, qa) for qa in qas]))
-                if len(waiting) > AHEAD:
+            try:
+                for document, qas in asked:
+                    waiting.append((document, qas, [self._submit(pool, document, qa) for qa in qas]))
+                    if len(waiting) > AHEAD:
+                        yield self._finish(*waiting.popleft())
+                while waiting:
                     yield self._finish(*waiting.popleft())
-            while waiting:
-                yield self._finish(*waiting.popleft())
+            finally:  # an interrupt waits for the requests in work only
+                pool.shutdown(cancel_futures=True)
 
     def _submit(self, pool: ThreadPoolExecutor, document: Document, qa: QA) -> Future | None:
         request = _request(qa)
@@ -98,30 +104,30 @@ class Phraser:
         # the key is as good as a die, and falls alike in every run
         return pool.submit(self._ask, key, request) if int(key[:8], 16) < self.phrasing.share * 2**32 else None
 
-    def _ask(self, key: str, request: dict[str, str]) -> tuple[str, dict[str, Any] | EndpointError, bool]:
-        """(key, what was said or why nothing was, whether it is new)."""
+    def _ask(self, key: str, request: dict[str, str]) -> dict[str, Any] | EndpointError:
+        """What the model says, now or in an earlier run; or why it does not."""
         if key in self._known:
-            return key, self._known[key], False
+            return self._known[key]
         if self._failures >= GIVE_UP:
-            return (
-                key,
-                EndpointError(f"{self.phrasing.url} failed {GIVE_UP} times in a row and was asked no more"),
-                False,
-            )
+            return EndpointError(f"{self.phrasing.url} failed {GIVE_UP} times in a row and was asked no more")
         chat = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": json.dumps(request)}]
         schema = object_schema({name: {"type": "string"} for name in request})
         try:
-            reply = self.endpoint.ask(chat, schema, temperature=1.0, seed=int(key[:7], 16), max_tokens=1024)
+            reply = self.endpoint.ask(chat, schema, temperature=1.0, seed=int(key[:7], 16), max_tokens=LONGEST)
         except EndpointError as error:
             self._failures += 1
-            return key, error, False
+            return error
         self._failures = 0
-        return key, reply.said, True
+        with self._writing:
+            if key not in self._known:  # else another thread asked the same at the same time, and its answer counts
+                self._known[key] = reply.said
+                lines.append(self.store, [{"key": key, "said": reply.said}])
+            return self._known[key]
 
     def _finish(self, document: Document, qas: list[QA], replies: list[Future | None]) -> tuple[Document, list[QA]]:
-        told = [reply and reply.result() for reply in replies]
-        lines.append(self.store, ({"key": one[0], "said": one[1]} for one in told if one and one[2]))
-        return document, [self._worded(qa, one[1]) if one else qa for qa, one in zip(qas, told, strict=True)]
+        return document, [
+            self._worded(qa, reply.result()) if reply else qa for qa, reply in zip(qas, replies, strict=True)
+        ]
 
     def _worded(self, qa: QA, said: dict[str, Any] | EndpointError) -> QA:
         if isinstance(said, EndpointError):

@@ -203,6 +203,14 @@ def test_an_answer_that_does_not_earn_1_is_not_written(ask, damage, audited):
         checker.check([damage(qa)])
 
 
+def test_of_a_document_s_answers_the_wrong_one_is_named(ask):
+    good = [ask("attribute.single", (shot, [SIZE])) for shot in range(3)]
+    late = good[1].answer.replace("2.0", "9.0"), good[1].truth.replace("2.0", "9.0")  # ends before it starts
+    with pytest.raises((AssertionError, ValueError), match=r"9\.0"):
+        Checker(TAXONOMY).check([good[0], good[1]._replace(answer=late[0], truth=late[1]), good[2]])
+    Checker(TAXONOMY).check(good)
+
+
 def test_kinds_keep_their_shares_and_no_target_is_asked_twice():
     generator = Generator(Plan(per_document=29), TAXONOMY, Templates.packaged())
     made = [qa for number, document in enumerate(sound_documents(10)) for qa in generator.questions(document, number)]
