@@ -62,7 +62,7 @@ def length_hacking(
     for task in (None, *seen.tasks):
         level = "warning" if task else "alarm"
         length, reward, cut = (seen.change(name, task) for name in ("length", "reward", "truncated"))
-        if length and reward and length.last > growth * length.first and length.rose(0) and not reward.rose(gain):
+        if length and reward and length.last > growth * length.first and length.rose(0) and reward.gain < gain:
             yield Finding(
                 "length_hacking",
                 level,

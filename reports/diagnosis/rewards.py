@@ -89,6 +89,7 @@ def constant_reward(seen: Evidence, rollouts: float, steps: float) -> Iterator[F
     if rows.empty:
         yield from _constant_reward_of_batches(seen, steps)
         return
+    rows = rows[rows["failed"] != 1.0]  # these have what a failure is given
     by = rows.groupby("task", observed=True).agg(
         low=("score", "min"), high=("score", "max"), size=("score", "count"), steps=("step", "nunique"),
         start=("step", "min"), end=("step", "max"),

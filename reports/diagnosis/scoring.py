@@ -57,21 +57,25 @@ def judge_drift(seen: Evidence, jump: float, other: float, errors: float) -> Ite
     """A policy that learns moves all measures of a task, and over many steps; a judge that was changed moves one, at once."""
     if not seen.metric("judge/asked").any():
         raise Unjudged("no model judged (judge/asked); a rule does not drift")
-    judged = [task for task in seen.tasks if len(seen.curve("judge", task)) >= 2 * seen.window]
+    curves = {task: seen.curve("judge", task) for task in seen.tasks}
+    judged = {task: np.flatnonzero(np.isfinite(curve)) for task, curve in curves.items()}
+    judged = {task: at for task, at in judged.items() if len(at) >= 2 * seen.window}
     if not judged:
         raise Unjudged(f"no component `judge` over {2 * seen.window} steps")
-    for task in judged:
-        at, size, error = _largest_jump(seen.curve("judge", task), seen.window)
-        beside = [abs(_jump_at(seen.curve(name, task), at, seen.window)) for name in ("format", "length", "entropy")]
+    for task, measured in judged.items():  # a task need not be in every step
+        at, size, error = _largest_jump(curves[task][measured], seen.window)
+        others = [seen.curve(name, task) for name in ("format", "length", "entropy")]
+        beside = [abs(_jump_at(curve[measured], at, seen.window)) for curve in others if len(curve)]
         beside = max((b for b in beside if np.isfinite(b)), default=0.0)
+        before, after = (seen.steps[measured[i]] for i in (at - 1, at))
         if abs(size) > max(jump, errors * error) and beside < other:
             yield Finding(
                 "judge_drift",
                 "warning",
                 task,
-                (seen.steps[at - 1], seen.steps[at]),
+                (before, after),
                 "The judge's marks jump",
-                f"by {size:+.2f} on average between steps {seen.steps[at - 1]} and {seen.steps[at]}, over {seen.window} steps "
+                f"by {size:+.2f} on average between steps {before} and {after}, over {seen.window} steps "
                 f"on either side (seen from {jump:g}); format, length and entropy of the task stay",
                 "Was the judge's model, prompt or server changed? Give old answers to it again: sv6d score, and compare the marks.",
             )
@@ -83,8 +87,6 @@ def _largest_jump(curve: np.ndarray, window: int) -> tuple[int, float, float]:
     best = (window, 0.0, np.inf)
     for at in range(window, len(curve) - window + 1):
         before, after = curve[at - window : at], curve[at : at + window]
-        if not (np.isfinite(before).all() and np.isfinite(after).all()):
-            continue
         size = float(after.mean() - before.mean())
         if abs(size) > abs(best[1]) and abs(curve[at] - curve[at - 1]) > abs(size) / 2:
             best = (at, size, float(np.sqrt((before.var(ddof=1) + after.var(ddof=1)) / window)))
@@ -93,8 +95,6 @@ def _largest_jump(curve: np.ndarray, window: int) -> tuple[int, float, float]:
 
 def _jump_at(curve: np.ndarray, at: int, window: int) -> float:
     """The difference of the two windows' means around a step, in terms of the earlier one; NaN where it was not measured."""
-    if len(curve) < at + 1:
-        return float("nan")
     before, after = curve[at - window : at].mean(), curve[at : at + window].mean()
     return float((after - before) / max(abs(before), 1e-9))
 

@@ -79,6 +79,12 @@ def test_answers_that_grow_and_earn_by_it_are_fine(told):
     assert seen(told({"subject": {"response_length": lambda t: 20 + 60 * t}})) == set()
 
 
+def test_answers_that_grow_and_earn_by_it_in_a_noisy_run_are_fine(told):
+    """+.05 of reward on groups that scatter by .3: not proven, but not nothing either."""
+    curves = {"response_length": lambda t: 20 + 60 * t, "score": lambda t: 0.3 + 0.06 * t}
+    assert "length_hacking" not in {rule for rule, _ in seen(told({"subject": curves}, noise=0.3))}
+
+
 def test_answers_that_reach_the_limit(told):
     run = told({"subject": {"truncated": lambda t: 0.6 * t}})
     (found,) = [f for f in diagnose(run) if f.level == "warning"]
@@ -151,6 +157,12 @@ def test_a_reward_that_is_always_0_is_a_wiring_error(told):
     assert wired["ocr_regular"].evidence == "360 rollouts in 30 steps, every score 0"
 
 
+def test_a_reward_that_is_always_1_but_where_scoring_failed_is_still_constant(told):
+    now_and_then = {"failed": lambda t: float(t == 0.5), "score": lambda t: float(t != 0.5)}
+    run = told({"ocr_regular": now_and_then}, noise=0.0)
+    assert ("constant_reward", "ocr_regular") in seen(run, "alarm")
+
+
 def test_a_constant_reward_of_a_run_without_recorded_rollouts(tmp_path):
     def run(high):
         lines = [
@@ -206,6 +218,13 @@ def test_a_judge_that_is_changed_in_the_middle(told):
     run = told(jump, metrics=judge(100, 0))
     (found,) = [f for f in diagnose(run) if f.rule == "judge_drift"]
     assert found.steps == (14, 15) and found.task == "visual_reasoning"
+
+
+def test_a_judge_that_is_not_asked_in_every_step_is_seen_to_change(told):
+    jump = {"visual_reasoning": {"judge": lambda t: 0.4 if t < 0.5 else 0.8}}
+    run = told(jump, metrics=judge(100, 0), absent=lambda task, step: task == "visual_reasoning" and step % 3 == 0)
+    (found,) = [f for f in diagnose(run) if f.rule == "judge_drift"]
+    assert found.steps == (14, 16)
 
 
 def test_a_judge_whose_marks_rise_as_the_policy_learns_does_not_drift(told):
