@@ -1,9 +1,11 @@
 """`sv6d sft`: compose a recipe, check what can be checked in a second, and train with verl's SFT trainer (section 5.1)."""
 
+import shlex
 import sys
+from pathlib import Path
 
 import click
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ..sft.rows import count_rows
@@ -29,6 +31,9 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     refuse(row_folder("sft", config))
     check_ranks(config)
     plan_steps(config)
+    if config.trainer.nnodes > 1:
+        prepare_nodes(config, console)
+        return
     restarts.train(config, job_command(config), title="SFT", shards="", describe=describe_step, console=console)
 
 
@@ -50,17 +55,11 @@ def plan_steps(config: DictConfig) -> None:
 
 
 def check_ranks(config: DictConfig) -> None:
-    """Refuse what verl would round down in silence or wait for: an uneven batch, GPUs that are not there, several nodes."""
-    ranks, batch = config.trainer.n_gpus_per_node, config.data.train_batch_size
-    if config.trainer.nnodes > 1:
-        raise RecipeError(
-            f"trainer.nnodes={config.trainer.nnodes}: `sv6d sft` starts the ranks of one node. Prepare with `--cfg job > config.yaml`, "
-            f"then on each node: torchrun --nnodes={config.trainer.nnodes} --nproc-per-node={ranks} --rdzv-backend=c10d "
-            f"--rdzv-endpoint=HOST:29500 -m sv6d.sft.train config.yaml"
-        )
+    """Refuse what verl would round down in silence or wait for: an uneven batch, GPUs that are not there."""
+    ranks, batch = config.trainer.nnodes * config.trainer.n_gpus_per_node, config.data.train_batch_size
     if batch % ranks:
         raise RecipeError(
-            f"data.train_batch_size={batch} does not divide over trainer.n_gpus_per_node={ranks} ranks; "
+            f"data.train_batch_size={batch} does not divide over {ranks} ranks (trainer.nnodes x trainer.n_gpus_per_node); "
             f"take {batch - batch % ranks or ranks} or {batch - batch % ranks + ranks}"
         )
     share, micro = batch // ranks, config.data.micro_batch_size_per_gpu
@@ -70,6 +69,24 @@ def check_ranks(config: DictConfig) -> None:
             f"set it to a divisor of {share}, or data.use_dynamic_bsz=true with data.max_token_len_per_gpu"
         )
     refuse(enough_gpus(config))
+
+
+def prepare_nodes(config: DictConfig, console: Console) -> None:
+    """Write the run's configuration and say what to start on each node: there is no Ray that reaches them all."""
+    run_dir = Path(config.sv6d.run_dir).absolute()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, run_dir / restarts.CONFIG, resolve=True)
+    env = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in config.sv6d.env.items())
+    line = (
+        f"{env} torchrun --nnodes={config.trainer.nnodes} --nproc-per-node={config.trainer.n_gpus_per_node} "
+        f"--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m sv6d.sft.train {shlex.quote(str(run_dir / restarts.CONFIG))}"
+    )
+    console.print(
+        f"{run_dir / restarts.CONFIG} is ready for {config.trainer.nnodes} nodes that share this folder. Start on each of them, "
+        f"with the first one's name for HOST; the same line again continues after the last whole checkpoint:",
+        highlight=False,
+    )
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def job_command(config: DictConfig) -> list[str]:

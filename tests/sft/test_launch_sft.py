@@ -36,12 +36,12 @@ def test_epochs_become_steps(config):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"n_gpus_per_node": 4}, "data.train_batch_size=6 does not divide over 4 ranks"),
         (
-            {"n_gpus_per_node": 4},
-            "data.train_batch_size=6 does not divide over trainer.n_gpus_per_node=4 ranks; take 4 or 8",
+            {"nnodes": 2, "n_gpus_per_node": 2},
+            "does not divide over 4 ranks (trainer.nnodes x trainer.n_gpus_per_node); take 4 or 8",
         ),
         ({"n_gpus_per_node": 2}, "data.micro_batch_size_per_gpu=6 does not divide a rank's share of the batch, 3 rows"),
-        ({"nnodes": 2}, "torchrun --nnodes=2 --nproc-per-node=1"),
         ({"device": "cuda"}, "asks for 1 GPUs (trainer.n_gpus_per_node) and this machine has 0"),
     ],
 )

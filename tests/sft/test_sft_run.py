@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -93,6 +94,27 @@ def test_two_ranks_train_on_the_same_rows_as_one(command, finished, tmp_path):
     assert losses(tmp_path / "two") == pytest.approx(losses(finished[0]), rel=1e-3)
     rates = [[data["vision/lr"] for data in metrics(run).values()] for run in (tmp_path / "two", finished[0])]
     assert rates[0] == rates[1]  # one number, not one a rank
+
+
+def test_two_nodes_train_on_the_same_rows_as_one(command, finished, tmp_path):
+    """`sv6d sft` prepares a run of several nodes; the line that it prints is started on each (here: twice on this machine)."""
+    prepared = subprocess.run(
+        command(tmp_path / "nodes", "trainer.nnodes=2"), capture_output=True, text=True, timeout=300
+    )
+    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    line = prepared.stdout.splitlines()[-1].replace("HOST:29500", f"127.0.0.1:{port}")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    nodes = [
+        subprocess.Popen(line, shell=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    said = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert losses(tmp_path / "nodes") == pytest.approx(losses(finished[0]), rel=1e-3)
+    assert (tmp_path / "nodes" / "checkpoints" / f"global_step_{STEPS}" / "huggingface" / "model.safetensors").exists()
 
 
 def test_a_killed_run_continues_as_if_nothing_had_happened(command, finished, tmp_path):
