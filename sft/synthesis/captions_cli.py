@@ -13,7 +13,7 @@ from .. import lines
 from ..endpoint import Endpoint
 from .captions import Captioned, Captioner
 from .cli import document_files, videos_root
-from .questions import QA, pick
+from .questions import QA, Wording, pick
 from .rows import Rows
 from .shards import sound_document
 from .templates import TemplateError, Templates
@@ -98,7 +98,7 @@ def _write(out: Path, done: list[Captioned], bad: list[dict], words: Templates, 
         for caption in good:
             kind = f"caption.{caption.view}"
             question = pick(Random(f"{one.document.video}/{kind}"), words.wordings[kind])
-            qas.append(QA(kind, "chain_of_thought", question, caption.text, caption.text, (), question, {}))
+            qas.append(QA(kind, "chain_of_thought", question, caption.text, caption.text, (), Wording(question, {})))
         rows.add(qas, one.document)
         bad += [
             {"video": one.document.video, "view": caption.view, "reason": caption.reason, "caption": caption.text}

@@ -142,7 +142,8 @@ class Phraser:
 
 def shown(qa: QA) -> str:
     """A question as the model sees it: its long places are names in braces."""
-    return qa.wording.format(**{**qa.places, **{name: f"{{{name}}}" for name in LONG if name in qa.places}})
+    template, places = qa.wording
+    return template.format(**{**places, **{name: f"{{{name}}}" for name in LONG if name in places}})
 
 
 def thought_of(qa: QA) -> str:
@@ -175,8 +176,8 @@ def reword(qa: QA, said: dict[str, Any]) -> QA:
     """The pair in these words; the answer behind its thought stays as it is."""
     question = said["question"].strip()
     for name in LONG:
-        if name in qa.places:
-            question = question.replace(f"{{{name}}}", qa.places[name])
+        if name in qa.wording.places:
+            question = question.replace(f"{{{name}}}", qa.wording.places[name])
     if "thought" not in _request(qa):
         return qa._replace(question=question)
     rest = qa.answer[qa.answer.index("</think>") :]
@@ -194,10 +195,14 @@ def _lost(qa: QA, text: str, taxonomy: Taxonomy) -> str | None:
         bare = bare.replace(f"{{{name}}}", "")
     if "{" in bare or "}" in bare:
         return "the question has braces that are no place"
-    held = [*qa.places.get("names", "").split(", "), qa.places.get("tag", ""), qa.places.get("role", "")]
+    held = [
+        *qa.wording.places.get("names", "").split(", "),
+        qa.wording.places.get("tag", ""),
+        qa.wording.places.get("role", ""),
+    ]
     if lost := [name for name in held if name.lower() not in text.lower()]:
         return f"the question does not say {lost[0]!r}"
-    for sub in {*qa.subs, *(sub for sub, _ in qa.facts)}:
+    for sub in dict.fromkeys([*qa.subs, *(sub for sub, _ in qa.facts)]):  # in a fixed order: files hold the reason
         told, meant = find_tags(bare, *sub, taxonomy), find_tags(template, *sub, taxonomy)
         if told != meant:
             return f"the question names other tags of {'.'.join(sub)} than its template, or in another order: {told}"
@@ -207,7 +212,7 @@ def _lost(qa: QA, text: str, taxonomy: Taxonomy) -> str | None:
 def _untrue(qa: QA, text: str, taxonomy: Taxonomy) -> str | None:
     """What a thought leaves out of its evidence, or names beside it."""
     template = thought_of(qa)
-    for sub in {sub for sub, _ in qa.facts}:
+    for sub in dict.fromkeys(sub for sub, _ in qa.facts):
         told, meant = find_tags(text, *sub, taxonomy), find_tags(template, *sub, taxonomy)
         facts = {tag for of, tag in qa.facts if of == sub}  # definitions may name others, which need not be said
         if not {*told} <= {*meant} or [t for t in told if t in facts] != [t for t in meant if t in facts]:

@@ -22,6 +22,13 @@ LETTERS = "ABCD"
 Item = TypeVar("Item")
 
 
+class Wording(NamedTuple):
+    """A template, and what its places say."""
+
+    template: str
+    places: Mapping[str, str]
+
+
 class QA(NamedTuple):
     """One question with its true answer."""
 
@@ -35,9 +42,8 @@ class QA(NamedTuple):
     """The ground truth of the reward."""
     subs: tuple[Sub, ...]
     """The sub-dimensions that it asks for; empty where roles are asked."""
-    wording: str
-    """The template that the question is; with `places` filled in."""
-    places: Mapping[str, str]
+    wording: Wording
+    """What the question was made of."""
     facts: tuple[tuple[Sub, str], ...] = ()
     """The labels that the answer's thought names: its evidence and its conclusion."""
 
@@ -71,20 +77,20 @@ def _segment(span: Stretch, labels: Mapping | None = None) -> dict[str, Any]:
     return segment
 
 
-def _segments(
-    kind: str, wording: str, places: Mapping[str, str], segments: list[dict], subs: Sequence[Sub], thought="", facts=()
-) -> QA:
+def _word(kind: str, places: Mapping[str, str], rng: Random, templates: Templates) -> Wording:
+    return Wording(pick(rng, templates.wordings[kind]), places)
+
+
+def _segments(kind: str, wording: Wording, segments: list[dict], subs: Sequence[Sub], thought="", facts=()) -> QA:
     reward = "temporal_grounding" if subs and kind != "retrieval.locate" else "action_localization"
-    truth = encode(segments)
+    question, truth = wording.template.format(**wording.places), encode(segments)
     answer = f'<think>{thought}</think>{{"segments":{truth}}}' if thought else f'{{"segments":{truth}}}'
-    return QA(kind, reward, wording.format(**places), answer, truth, tuple(subs), wording, places, tuple(facts))
+    return QA(kind, reward, question, answer, truth, tuple(subs), wording, tuple(facts))
 
 
-def _reasoned(
-    kind: str, wording: str, places: Mapping[str, str], thought: str, answer: str, sub: Sub, facts: list
-) -> QA:
-    told = f"<think>{thought}</think><answer>{answer}</answer>"
-    return QA(kind, "chain_of_thought", wording.format(**places), told, answer, (sub,), wording, places, tuple(facts))
+def _reasoned(kind: str, wording: Wording, thought: str, answer: str, sub: Sub, facts: list) -> QA:
+    question, told = wording.template.format(**wording.places), f"<think>{thought}</think><answer>{answer}</answer>"
+    return QA(kind, "chain_of_thought", question, told, answer, (sub,), wording, tuple(facts))
 
 
 # Attributes of a given stretch
@@ -120,7 +126,7 @@ def _attribute(kind: str, name: Callable[[list[Sub]], str]):
             "form": parsed.words.form(asked),
         }
         segment = _segment(parsed.shots[shot], parsed.labels(shot, subs))
-        return _segments(kind, pick(rng, templates.wordings[kind]), places, [segment], asked)
+        return _segments(kind, _word(kind, places, rng, templates), [segment], asked)
 
     return make
 
@@ -144,8 +150,7 @@ def _locate(parsed: Parsed, target: tuple[Sub, str], rng: Random, templates: Tem
     sub, tag = target
     places = {"names": name_of(sub), "tag": tag, "form": parsed.words.form(())}
     segments = [_segment(span) for span in parsed.where(sub, tag)]
-    wording = pick(rng, templates.wordings["retrieval.locate"])
-    return _segments("retrieval.locate", wording, places, segments, (sub,))
+    return _segments("retrieval.locate", _word("retrieval.locate", places, rng, templates), segments, (sub,))
 
 
 def _roles_to_find(parsed: Parsed) -> list[str]:
@@ -159,7 +164,7 @@ def _roles_to_find(parsed: Parsed) -> list[str]:
 def _role(parsed: Parsed, role: str, rng: Random, templates: Templates) -> QA:
     places = {"role": role, "form": parsed.words.form(())}
     segments = [_segment(span) for name, span in parsed.roles if name == role]
-    return _segments("retrieval.role", pick(rng, templates.wordings["retrieval.role"]), places, segments, ())
+    return _segments("retrieval.role", _word("retrieval.role", places, rng, templates), segments, ())
 
 
 def _asked_of(parsed: Parsed, sub: Sub) -> dict[str, str]:
@@ -172,7 +177,7 @@ def _moment(parsed: Parsed, target: tuple[int, list[Sub]], rng: Random, template
     time = span.start + (span.end - span.start) * (0.2 + 0.6 * rng.random())  # away from the cuts
     places = {"time": write_time(time), **_asked_of(parsed, sub)}
     segment = _segment(span, parsed.labels(shot, [sub]))
-    return _segments("retrieval.moment", pick(rng, templates.wordings["retrieval.moment"]), places, [segment], (sub,))
+    return _segments("retrieval.moment", _word("retrieval.moment", places, rng, templates), [segment], (sub,))
 
 
 def _split_subs(parsed: Parsed) -> list[Sub]:
@@ -182,8 +187,8 @@ def _split_subs(parsed: Parsed) -> list[Sub]:
 
 def _sequence(parsed: Parsed, sub: Sub, rng: Random, templates: Templates) -> QA:
     parts = [_segment(span, parsed.words.labels({sub: tags})) for span, tags in parsed.parts(sub) or ()]
-    wording = pick(rng, templates.wordings["retrieval.sequence"])
-    return _segments("retrieval.sequence", wording, _asked_of(parsed, sub), parts, (sub,))
+    wording = _word("retrieval.sequence", _asked_of(parsed, sub), rng, templates)
+    return _segments("retrieval.sequence", wording, parts, (sub,))
 
 
 # Abduction: from what is seen to what it is for
@@ -215,9 +220,9 @@ def _change(parsed: Parsed, target: tuple[int, Sub, Sub], rng: Random, templates
     shown = [seen, *some(rng, [sub for sub in parsed.seen[shot] if sub != seen], 2)]
     evidence, facts = _seen_there(parsed, shot, shown)
     thought = f"At {time} t{change}. In the new shot {evidence}. This serves {parsed.words.meaning(why, tag)}"
-    wording = pick(rng, templates.wordings["abduction.change"])
+    wording = _word("abduction.change", places, rng, templates)
     facts += [(seen, tag) for tag in before]
-    return _reasoned("abduction.change", wording, places, thought, tag, why, [*facts, (why, tag)])
+    return _reasoned("abduction.change", wording, thought, tag, why, [*facts, (why, tag)])
 
 
 def _intent(parsed: Parsed, target: tuple[int, Sub], rng: Random, templates: Templates) -> QA:
@@ -226,8 +231,8 @@ def _intent(parsed: Parsed, target: tuple[int, Sub], rng: Random, templates: Tem
     places = {**parsed.spoken[shot], "names": name_of(why), "tags": parsed.words.inline(why)}
     evidence, facts = _seen_there(parsed, shot, some(rng, parsed.seen[shot], 3))
     thought = f"{places['span_first']} {evidence}. This serves {parsed.words.meaning(why, tag)}"
-    wording = pick(rng, templates.wordings["abduction.intent"])
-    return _reasoned("abduction.intent", wording, places, thought, tag, why, [*facts, (why, tag)])
+    wording = _word("abduction.intent", places, rng, templates)
+    return _reasoned("abduction.intent", wording, thought, tag, why, [*facts, (why, tag)])
 
 
 # Correction of a perturbed report
@@ -239,10 +244,10 @@ def _reports(parsed: Parsed) -> list[Sub]:
 
 
 def _report(parsed: Parsed, sub: Sub, rng: Random, templates: Templates) -> QA:
-    words, places = parsed.words, parsed.confusable
-    wrong = [pick(rng, [place for place in places if place[1] == sub])]
-    more = some(rng, places, int(rng.random() * WRONG_LABELS))
-    wrong = sorted({*wrong, *more}, key=lambda place: (place[0], words.rank[place[1]]))
+    words, could = parsed.words, parsed.confusable
+    first = pick(rng, [place for place in could if place[1] == sub])
+    more = some(rng, could, int(rng.random() * WRONG_LABELS))
+    wrong = sorted({first, *more}, key=lambda place: (place[0], words.rank[place[1]]))
     said = {(i, s): pick(rng, words.near(*s, parsed.tags[i][s][0])) for i, s in wrong}
     asked = sorted({s for _, s in wrong}, key=words.rank.__getitem__)
     subs = {s for s in parsed.columns if s in asked or rng.random() < 0.3}
@@ -256,9 +261,9 @@ def _report(parsed: Parsed, sub: Sub, rng: Random, templates: Templates) -> QA:
     ]
     thought = " ".join([_correction(parsed, i, s, said[i, s]) for i, s in wrong])
     facts = [(s, tag) for i, s in wrong for tag in (said[i, s], parsed.tags[i][s][0])]
-    wording = pick(rng, templates.wordings["correction.report"])
-    told_places = {"report": encode(report), "form": words.form(tuple(asked))}
-    return _segments("correction.report", wording, told_places, corrected, asked, thought, facts)
+    places = {"report": encode(report), "form": words.form(tuple(asked))}
+    wording = _word("correction.report", places, rng, templates)
+    return _segments("correction.report", wording, corrected, asked, thought, facts)
 
 
 def _correction(parsed: Parsed, shot: int, sub: Sub, said: str) -> str:
@@ -289,8 +294,8 @@ def _choice(parsed: Parsed, target: tuple[int, Sub], rng: Random, templates: Tem
     }
     evidence, facts = _seen_there(parsed, shot, [sub])
     thought = f"{places['span_first']} {evidence}."
-    wording, letter = pick(rng, templates.wordings["choice.single"]), LETTERS[options.index(tag)]
-    return _reasoned("choice.single", wording, places, thought, letter, sub, facts)
+    wording = _word("choice.single", places, rng, templates)
+    return _reasoned("choice.single", wording, thought, LETTERS[options.index(tag)], sub, facts)
 
 
 KINDS: Mapping[str, Kind] = {
