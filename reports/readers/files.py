@@ -12,7 +12,7 @@ from . import file_logger, recorded, rollout_dumps, tensorboard_events, wandb_of
 from .source import ReaderError, Source
 
 DEPTH = 4  # folders below the run's: TensorBoard's and W&B's own are two or three deep
-PASSED_OVER = ("checkpoints", "global_step_*", "rollouts", "__pycache__")
+PASSED_OVER = ("checkpoints", "global_step_*", "__pycache__")
 READERS = (file_logger, wandb_offline, tensorboard_events, rollout_dumps)
 """In the order in which their metrics are believed: doubles, doubles, single precision, none."""
 

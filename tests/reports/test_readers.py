@@ -124,6 +124,12 @@ def test_our_recorder_goes_before_dumps(copied, tmp_path):
     assert loaded.missing == ()
 
 
+def test_dumps_may_lie_where_our_recorder_s_rollouts_would(copied, tmp_path):
+    shutil.copytree(copied / "v1", tmp_path / "run" / "rollouts")
+    for path in (tmp_path / "run", tmp_path / "run" / "rollouts"):
+        assert len(load_run(path).rollouts) == 12
+
+
 def test_two_runs_in_a_folder_are_refused_with_their_names(copied):
     shutil.copytree(copied / "tensorboard" / "sv6d" / "run", copied / "tensorboard" / "sv6d" / "other")
     with pytest.raises(RunError, match=r"2 runs are here, with sv6d/other/.*, sv6d/run/.*; name the folder"):
