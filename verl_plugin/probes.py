@@ -6,6 +6,10 @@ A probe says `loaded` (the entry point did it, not an import by hand), `problems
 import json
 import sys
 
+ENGINES_ELSEWHERE = ("megatron", "veomni", "torchtitan", "automodel", "mindspeed")
+WEIGHTS_ELSEWHERE = ("nccl", "nixl", "mooncake", "kimi_ckpt_engine", "delta_sharded")
+"""verl's engines, and checkpoint engines, that register themselves only where their packages are installed."""
+
 
 def probe_verl() -> dict:
     """Whether `import verl` alone brings the plug-in, and what it registered."""
@@ -40,7 +44,38 @@ def probe_verl() -> dict:
         except Exception as error:
             problems.append(f"{what}: {type(error).__name__}: {error}")
     platform = get_platform().device_name
-    return {"loaded": True, "problems": problems, "mends": states, "registered": registered, "platform": platform}
+    return {
+        "loaded": True,
+        "problems": problems,
+        "mends": states,
+        "registered": registered,
+        "platform": platform,
+        "names": known_names(),
+    }
+
+
+def known_names() -> dict[str, list[str]]:
+    """What verl has under the names that a configuration writes, by key; ours and those whose dependencies are missing included."""
+    from verl.checkpoint_engine import CheckpointEngineRegistry
+    from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
+    from verl.utils.tracking import Tracking
+    from verl.workers.engine.base import EngineRegistry
+    from verl.workers.rollout.replica import RolloutReplicaRegistry
+
+    known = {
+        "algorithm.adv_estimator": ADV_ESTIMATOR_REGISTRY,
+        "actor_rollout_ref.actor.policy_loss.loss_mode": POLICY_LOSS_REGISTRY,
+        "actor_rollout_ref.actor.strategy": [*EngineRegistry._engines["language_model"], *ENGINES_ELSEWHERE],
+        "actor_rollout_ref.rollout.name": RolloutReplicaRegistry._registry,
+        "actor_rollout_ref.rollout.checkpoint_engine.backend": {
+            *CheckpointEngineRegistry._registry,
+            *WEIGHTS_ELSEWHERE,
+        },
+        "reward.reward_manager.name": REWARD_MANAGER,
+        "trainer.logger": Tracking.supported_backend,
+    }
+    return {key: sorted(map(str, names)) for key, names in known.items()}
 
 
 def probe_ray() -> dict:

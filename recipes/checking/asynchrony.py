@@ -9,7 +9,7 @@ import importlib.util
 import math
 from collections.abc import Iterator
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from .batch import divisors, is_separate, near
 from .finding import Finding, counted, error, note, warning
@@ -20,7 +20,7 @@ MODES = ("sync", "colocate_async", "separate_async")
 FAR = 8
 """Beyond 1:8 or 8:1 of GPUs that write to GPUs that train we warn: a rule of thumb around the 1:3 that `benchmarks/scale.py` finds
 for Table 3, which is the tool for the ratio itself."""
-ENGINES_WITH_CUPY = ("nccl", "nixl", "delta")
+ENGINES_WITH_CUPY = ("nccl", "nixl", "delta_sharded")
 
 
 def mode_of(config: DictConfig) -> str:
@@ -42,7 +42,10 @@ def trainer_mode(subject: Subject) -> Iterator[Finding]:
             f"{', '.join(MODES)}"
         )
         return
-    if config.trainer.v1.sampler.custom_sampler.name == "BalancedReplayBuffer":
+    if config.trainer.v1.sampler.custom_sampler.name != "BalancedReplayBuffer":
+        if not ours:
+            yield from _of_ours(config)
+    else:
         if not ours:
             yield error(
                 f"BalancedReplayBuffer needs to be told what is dispatched: set trainer.v1.trainer_mode=sv6d_{mode}, or leave "
@@ -53,6 +56,28 @@ def trainer_mode(subject: Subject) -> Iterator[Finding]:
                 "BalancedReplayBuffer replaces lost groups through MixtureDataset.refill: set data.custom_cls to MixtureDataset, "
                 "or leave trainer.v1.sampler.custom_sampler unset"
             )
+
+
+def _of_ours(config: DictConfig) -> Iterator[Finding]:
+    """Of a trainer of verl's own: what the recipe asks for and would not get."""
+    mode, asked = config.trainer.v1.trainer_mode, config.get("sv6d", {})
+    wanted = {
+        "sv6d.beyond.task_ema.decay": None,
+        "sv6d.beyond.difficulty.stage": None,
+        "sv6d.beyond.length.weight": 0,
+        "sv6d.kl.every": 0,
+    }
+    idle = [key for key, off in wanted.items() if (OmegaConf.select(config, key) or off) != off]
+    if idle:
+        yield error(
+            f"{', '.join(idle)}: nothing reads {'them' if len(idle) > 1 else 'it'} in verl's own trainer (trainer.v1.trainer_mode={mode}); "
+            f"set trainer.v1.trainer_mode=sv6d_{mode}"
+        )
+    elif asked.get("record_dir"):
+        yield warning(
+            f"trainer.v1.trainer_mode={mode} is verl's own: no rollout is recorded by task and component, and what docs/surviving.md "
+            f"says does not hold; sv6d_{mode} is the same with both"
+        )
 
 
 def separate(subject: Subject) -> Iterator[Finding]:

@@ -68,9 +68,8 @@ class Batch(NamedTuple):
 def read_batch(config: DictConfig) -> Batch:
     """The sizes that a configuration asks for."""
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    syncs = config.trainer.v1.separate_async.parameter_sync_step if is_separate(config) else 1
     return Batch(
-        prompts=max(config.data.train_batch_size // syncs, 1),
+        prompts=max(config.data.train_batch_size // syncs_of(config), 1),
         group=rollout.n,
         mini=actor.ppo_mini_batch_size,
         epochs=actor.ppo_epochs,
@@ -87,14 +86,43 @@ def sequence_parallel(config: DictConfig) -> int:
     return old if old > 1 else engine
 
 
+def syncs_of(config: DictConfig) -> int:
+    """Updates between two weight syncs, of which each has a batch of its own."""
+    return config.trainer.v1.separate_async.parameter_sync_step if is_separate(config) else 1
+
+
 def is_separate(config: DictConfig) -> bool:
     return config.trainer.v1.trainer_mode.removeprefix("sv6d_") == "separate_async"
+
+
+def signal(subject: Subject) -> Iterator[Finding]:
+    """There are steps, prompts, and rollouts that differ within their group: else nothing is learned."""
+    config, rollout = subject.config, subject.config.actor_rollout_ref.rollout
+    for key, count, mend in (
+        ("trainer.total_training_steps", config.trainer.total_training_steps, "sv6d.scale.steps or this key"),
+        ("data.train_batch_size", config.data.train_batch_size, "sv6d.prompts_per_task or this key"),
+    ):
+        if not count or count < 1:
+            yield error(f"{key}={count}: schedule and mixture are laid out for so many; set {mend} to 1 or more")
+    if rollout.n < 2 and str(config.algorithm.adv_estimator).startswith(("grpo", "gdpo", "rloo", "opo")):
+        yield error(
+            f"actor_rollout_ref.rollout.n={rollout.n}: a rollout that is alone in its group is compared with nothing; set "
+            f"sv6d.group_size to 2 or more (Table 3: 8)"
+        )
+    if rollout.temperature == 0:
+        yield error(
+            "actor_rollout_ref.rollout.temperature=0: all rollouts of a prompt are then alike, and every advantage is 0; set it to 1"
+        )
 
 
 def step(subject: Subject) -> Iterator[Finding]:
     """A step's sequences over the data-parallel ranks, and how many gradient steps come of it."""
     config = subject.config
     batch = read_batch(config)
+    if config.data.train_batch_size < 1 or (
+        is_separate(config) and syncs_of(config) * batch.mini != config.data.train_batch_size
+    ):
+        return  # `signal` and `asynchrony.separate` say so
     if batch.gpus % batch.parallel:
         yield error(
             f"{batch.gpus} GPUs of the trainer do not divide by ulysses_sequence_parallel_size={batch.parallel}; take a "
@@ -122,7 +150,7 @@ def step(subject: Subject) -> Iterator[Finding]:
     else:
         yield note(
             f"{batch.prompts} prompts x {batch.group} = {batch.sequences:,} sequences over {counted(batch.ranks, 'rank')}: "
-            f"{batch.sequences // batch.ranks} each, one gradient step"
+            f"{batch.sequences // batch.ranks:,} each, one gradient step"
         )
     if batch.fits and not config.actor_rollout_ref.actor.use_dynamic_bsz and batch.sequences % batch.gpus:
         yield error(
@@ -151,8 +179,9 @@ def micro_batches(subject: Subject) -> Iterator[Finding]:
         if dynamic:
             continue
         if size is None or share % size:
+            wrong = f"={size} does not divide" if size is not None else " is not set, and has to divide"
             yield error(
-                f"actor_rollout_ref.{key}={size} does not divide a rank's share of {share} sequences; "
+                f"actor_rollout_ref.{key}{wrong} a rank's share of {share} sequences; "
                 f"take one of {_join(divisors(share)[-6:])}, or a dynamic batch size"
             )
 

@@ -1,11 +1,20 @@
-"""This machine and the cluster: is the plug-in in place wherever verl runs, and do the nodes agree?"""
+"""verl as it is installed, and the cluster: is the plug-in in place wherever verl runs, does verl take the recipe, do nodes agree?"""
 
+import contextlib
+import io
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
+from omegaconf import DictConfig, OmegaConf
+
+from ...schema.names import near_names
 from ..compose import RecipeError
-from .finding import Finding, counted, error, note
+from .finding import Finding, NotKnown, counted, error, note
 from .subject import Subject
+
+REWARD_MANAGER = "reward.reward_manager.name"
 
 
 def plug_in(subject: Subject) -> Iterator[Finding]:
@@ -22,11 +31,59 @@ def plug_in(subject: Subject) -> Iterator[Finding]:
         yield note(f"a fresh process of verl has the plug-in; platform {answer.get('platform', 'not told')}")
 
 
-@cache
+def names(subject: Subject) -> Iterator[Finding]:
+    """What the recipe names is there in a fresh process of verl: estimator, engines, reward manager, loggers and their like."""
+    known = _probe().get("names")
+    if known is None:
+        raise NotKnown("verl does not load; the plug-in's line says why")
+    for key, there in known.items():
+        given = OmegaConf.select(subject.config, key)
+        if key == REWARD_MANAGER and OmegaConf.select(subject.config, "reward.reward_manager.source") != "register":
+            continue
+        for name in [given] if isinstance(given, str) else given or []:
+            if name not in there:
+                yield error(f"{key}={name} is none that verl has; {near_names(name, there)}")
+
+
+def verl_settings(subject: Subject) -> Iterator[Finding]:
+    """verl and our trainers read the recipe as they will at the start of the run, and refuse it now."""
+    with warnings.catch_warnings():  # of engines that are not installed
+        warnings.simplefilter("ignore")
+        import verl.trainer.ppo.v1  # noqa: F401 (our trainers come with verl's, and not before them)
+
+        from ...verl_plugin import kl, recording
+
+    for ask in (_validate, kl.read_settings, recording.texts_a_step):
+        try:
+            ask(subject.config)
+        except Exception as refused:  # whatever their classes raise
+            yield error(f"the run would be refused at its start: {refused.__cause__ or refused}")
+
+
+def _validate(config: DictConfig) -> None:
+    """As verl does before it starts Ray, without what it prints."""
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        validate_config(config, need_reference_policy(config), need_critic(config))
+
+
+def ask_verl() -> None:
+    """Start the fresh process of verl, which takes seconds, beside whatever else is done until its answer is needed."""
+    _answer()
+
+
 def _probe() -> dict:
+    return _answer().result()
+
+
+@cache
+def _answer() -> Future:
     from ...verl_plugin.doctor import run_probe
 
-    return run_probe("verl")
+    return ThreadPoolExecutor(1).submit(run_probe, "verl")
 
 
 def nodes(subject: Subject) -> Iterator[Finding]:

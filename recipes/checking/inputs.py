@@ -12,7 +12,7 @@ from ...data_mixers.sources import row_files
 from ..compose import ROWS, Kind
 from ..launching.nodes import cluster_address
 from .finding import Finding, error, warning
-from .subject import Subject, gpus_here
+from .subject import Subject, cached_model, gpus_here
 
 
 def model_folder(config: DictConfig) -> Iterator[Finding]:
@@ -29,10 +29,17 @@ def model_folder(config: DictConfig) -> Iterator[Finding]:
         except ValueError as wrong:
             yield error(f"{path / 'config.json'} is not JSON: {wrong}. Copy it anew from where the model was saved")
         return
+    if cached_model(model):
+        return
     on_the_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) and os.environ.get("HF_HUB_OFFLINE") not in {"1", "true"}
     if not on_the_hub or path.parent.is_dir():
         yield error(
             f"sv6d.model={model}: no such folder. Give a Hugging Face model folder (config.json, weights, processor)."
+        )
+    else:
+        yield warning(
+            f"sv6d.model={model} is no folder here, nor in the cache of the Hugging Face Hub: it is taken for a name there, and every node "
+            f"downloads it. If it is a folder, give its whole path; if not, `hf download {model}` lets this check look at its files"
         )
 
 

@@ -5,8 +5,9 @@ our own modules read, and a few blocks that are handed on as they are.
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -39,6 +40,25 @@ OURS = {
 """What our modules read beyond the base recipe, by block."""
 
 
+WORDS_TOO = ("sv6d.record_responses",)
+"""Keys whose default is a number, and which take a word as well."""
+
+
+def wrong_kinds(subject: Subject) -> Iterator[Finding]:
+    """Words where a number, or true or false, is wanted: nothing could be reckoned with them."""
+    usual = _usual()
+    for key, value in leaves(subject.config).items():
+        told, default = f"{key}={value}", usual.get(key)
+        if not isinstance(value, str) or value.startswith("${") or key in WORDS_TOO:
+            continue
+        if isinstance(default, bool):
+            yield error(
+                f"{told} is neither true nor false, as it has to be; the base recipe has {str(default).lower()}"
+            )
+        elif isinstance(default, int | float):
+            yield error(f"{told} is a word, and a number is wanted; the base recipe has {default:g}")
+
+
 def unknown_keys(subject: Subject) -> Iterator[Finding]:
     """Every key that nothing reads, with the nearest that exists."""
     known = _known()
@@ -50,10 +70,21 @@ def unknown_keys(subject: Subject) -> Iterator[Finding]:
 
 
 @cache
+def _base() -> DictConfig:
+    return compose("grpo", "table3", [f"sv6d.{key}=." for key in ("data", "model", "run_dir")])
+
+
+@cache
+def _usual() -> Mapping[str, Any]:
+    """The base recipe's values."""
+    return leaves(OmegaConf.create(OmegaConf.to_container(_base(), resolve=True)))
+
+
+@cache
 def _known() -> frozenset[str]:
     """All dotted names of the base recipe, of leaves and of blocks."""
     names = set()
-    for key in leaves(compose("grpo", "table3", [f"sv6d.{key}=." for key in ("data", "model", "run_dir")])):
+    for key in leaves(_base()):
         parts = key.split(".")
         names |= {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
     return frozenset(names)

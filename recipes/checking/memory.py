@@ -252,7 +252,8 @@ def _less(config: DictConfig, memory: Memory) -> str:
         "gathered": "Take LoRA, or a smaller model",
         "activations": "Lower actor.ppo_max_token_len_per_gpu (or the micro-batch), or share sequences with "
         "actor.fsdp_config.ulysses_sequence_parallel_size",
-        "vision": "Lower the tokens of a micro-batch, or of a video (sv6d.video_tokens)",
+        "vision": "Lower actor.ppo_max_token_len_per_gpu (or the micro-batch): with sequence parallelism a GPU's share of the longest "
+        "sequence is enough; or the tokens of a video (sv6d.video_tokens)",
         "logits": "Set actor_rollout_ref.model.use_fused_kernels=true",
     }
     if not config.actor_rollout_ref.model.enable_gradient_checkpointing:

@@ -45,17 +45,19 @@ class Subject:
         Raises:
             NotKnown: it is not at hand.
         """
-        return find_config(str(self.config.sv6d.model))
+        model = str(self.config.sv6d.model)
+        return find_config(str(cached_model(model) or model))
 
     @cached_property
     def model(self) -> ModelSize:
         """The model's sizes. Raises NotKnown where they cannot be told."""
-        return ModelSize.read(self.model_config, Path(self.config.sv6d.model))
+        model = str(self.config.sv6d.model)
+        return ModelSize.read(self.model_config, cached_model(model) or Path(model))
 
     @cached_property
     def model_folder(self) -> Path:
-        """Raises NotKnown where the model is a name on a hub, or not there."""
-        folder = Path(self.config.sv6d.model)
+        """Where the model's files are. Raises NotKnown where they are on the Hub alone, or nowhere."""
+        folder = cached_model(str(self.config.sv6d.model)) or Path(self.config.sv6d.model)
         if not (folder / "config.json").is_file():
             raise NotKnown(f"the model is no folder here: sv6d.model={folder}")
         return folder
@@ -134,6 +136,21 @@ class Subject:
     def trains_here(self) -> bool:
         """Whether this machine is one that the recipe can train on: it needs no GPU, or there is one."""
         return self.config.trainer.device != "cuda" or gpus_here() > 0
+
+
+def cached_model(model: str) -> Path | None:
+    """The folder of a model of the Hugging Face Hub that was downloaded to this machine; None of any other."""
+    if Path(model).is_dir() or model.count("/") != 1:
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    try:
+        found = try_to_load_from_cache(model, "config.json")
+    except ValueError:  # no name that the Hub would allow
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 @cache

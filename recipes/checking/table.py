@@ -48,6 +48,8 @@ class Check(NamedTuple):
 CHECKS = (
     Check("inputs", inputs.present, quick=True),
     Check("keys", keys.unknown_keys, quick=True),
+    Check("values", keys.wrong_kinds, quick=True),
+    Check("group", batch.signal, quick=True),
     Check("batch", batch.step, quick=True),
     Check("micro-batches", batch.micro_batches, quick=True),
     Check("trainer mode", asynchrony.trainer_mode, quick=True),
@@ -75,6 +77,8 @@ CHECKS = (
     Check("prompts", media.prompts, "media"),
     Check("GPUs", inputs.gpus),
     Check("plug-in", environment.plug_in),
+    Check("names", environment.names),
+    Check("verl's settings", environment.verl_settings),
     Check("nodes", environment.nodes, "cluster"),
 )
 
@@ -97,6 +101,7 @@ def check(
         progress: told (what, done, of how many).
     """
     subject = Subject(config, sample, seed, progress)
+    environment.ask_verl()
     for number, one in enumerate(CHECKS):
         if (one.needs == "media" and not media) or (one.needs == "cluster" and not cluster):
             continue
@@ -118,13 +123,18 @@ def quick(config: DictConfig) -> list[Finding]:
 
 
 def run(one: Check, subject: Subject) -> Iterator[Finding]:
-    """One check's findings, under its name. What it cannot look at is a note; its own fault is an error, and stops no other."""
+    """One check's findings, under its name. What it cannot look at is a note; its own fault is an error, and stops no other:
+    unless it stumbled over a value that cannot be reckoned with, which a check of its own names."""
     try:
         for finding in one.function(subject):
             yield finding._replace(check=one.name)
     except NotKnown as missing:
         yield note(f"{SKIPPED}: {missing}")._replace(check=one.name)
     except Exception as fault:  # whatever a broken file makes of a check
+        unusable = (finding for find in (keys.wrong_kinds, batch.signal) for finding in find(subject))
+        if subject and (named := next(unusable, None)):
+            yield note(f"{SKIPPED}: {named.text.partition(';')[0].partition(':')[0]}")._replace(check=one.name)
+            return
         yield error(f"the check itself failed: {type(fault).__name__}: {fault}")._replace(check=one.name)
 
 

@@ -131,3 +131,21 @@ def test_adapters_that_would_never_reach_the_rollouts():
     merged = subject("leum_8b_async", lora, "actor_rollout_ref.model.lora.merge=true")
     assert [text for level, text in findings(separate, merged) if level == "error"] == []
     assert [text for level, text in findings(separate, subject("leum_8b_1node", lora)) if level == "error"] == []
+
+
+OWN = "trainer.v1.trainer_mode=colocate_async", "trainer.v1.sampler.custom_sampler.name=null"
+
+
+@pytest.mark.parametrize(
+    "asked", ["sv6d.beyond.task_ema.decay=0.99", "sv6d.beyond.length.weight=0.5", "sv6d.kl.every=10"]
+)
+def test_what_verls_own_trainers_would_silently_leave_out_is_an_error(asked):
+    level, text = only(trainer_mode, subject("leum_8b_1node", *OWN, asked))
+    assert level == "error" and text.startswith(f"{asked.partition('=')[0]}: nothing reads it in verl's own trainer")
+    assert text.endswith("set trainer.v1.trainer_mode=sv6d_colocate_async")
+
+
+def test_verls_own_trainer_records_nothing_and_that_is_told():
+    level, text = only(trainer_mode, subject("leum_8b_1node", *OWN))
+    assert level == "warning" and "no rollout is recorded" in text
+    assert findings(trainer_mode, subject("leum_8b_1node", *OWN, "sv6d.record_dir=null")) == []

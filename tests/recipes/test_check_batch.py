@@ -2,11 +2,34 @@
 
 import pytest
 from preflight import findings, only, subject
-from sv6d.recipes.checking.batch import divisors, micro_batches, near, read_batch, step
+from sv6d.recipes.checking.batch import divisors, micro_batches, near, read_batch, signal, step
 
 
 def on(nodes, *overrides, recipe="leum_8b_1node"):
     return subject(recipe, f"trainer.nnodes={nodes}", *overrides)
+
+
+# Nothing to learn from
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("actor_rollout_ref.rollout.n=1", "rollout.n=1: a rollout that is alone in its group is compared with nothing"),
+        ("actor_rollout_ref.rollout.temperature=0", "temperature=0: all rollouts of a prompt are then alike"),
+        ("trainer.total_training_steps=0", "trainer.total_training_steps=0: schedule and mixture"),
+        ("trainer.total_training_steps=null", "trainer.total_training_steps=None: schedule and mixture"),
+        ("data.train_batch_size=0", "data.train_batch_size=0: schedule and mixture"),
+    ],
+)
+def test_a_run_that_could_not_learn_is_refused(setting, said):
+    level, text = only(signal, on(1, setting))
+    assert level == "error" and said in text
+
+
+def test_table_3_has_something_to_learn_from_and_an_estimator_without_groups_may_have_one_rollout():
+    assert findings(signal, on(1)) == []
+    assert findings(signal, on(1, "actor_rollout_ref.rollout.n=1", "algorithm.adv_estimator=reinforce_plus_plus")) == []
 
 
 # 3,120 = 2^4 x 3 x 5 x 13: up to 2^4 of the power of two.

@@ -147,6 +147,23 @@ def test_a_missing_model_folder_is_named(tmp_path, sound):
     assert text.startswith(f"sv6d.model={tmp_path / 'model'}: no such folder")
 
 
+def test_a_name_that_may_be_a_mistyped_folder_is_told(sound):
+    [text] = present("sv6d.model=checkpoints/sft", f"sv6d.data={sound}")
+    assert text.startswith("sv6d.model=checkpoints/sft is no folder here, nor in the cache of the Hugging Face Hub")
+
+
+def test_a_model_of_the_hub_that_was_downloaded_is_looked_at_as_a_folder(tmp_path, sound, monkeypatch):
+    """The Hub's cache as its client lays it out."""
+    cached = tmp_path / "models--leum--sft"
+    write_json(cached / "snapshots" / "abc" / "config.json", {"model_type": "qwen3_vl"})
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert present("sv6d.model=leum/sft", f"sv6d.data={sound}") == []
+    of = subject("cpu_demo", "sv6d.model=leum/sft")
+    assert of.model_config == {"model_type": "qwen3_vl"} and of.model_folder == cached / "snapshots" / "abc"
+
+
 def test_a_folder_above_the_model_points_to_it(tmp_path, sound):
     write_json(tmp_path / "model" / "huggingface" / "config.json", {})
     [text] = present(f"sv6d.model={tmp_path / 'model'}", f"sv6d.data={sound}")

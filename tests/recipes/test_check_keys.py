@@ -1,8 +1,8 @@
 """Keys that nothing reads are caught with the nearest that exists; what verl, vLLM or we read is left alone."""
 
 import pytest
-from preflight import findings, subject
-from sv6d.recipes.checking.keys import unknown_keys
+from preflight import findings, only, subject
+from sv6d.recipes.checking.keys import unknown_keys, wrong_kinds
 from sv6d.recipes.checking.verl_fields import fields
 from sv6d.recipes.compose import available
 
@@ -59,9 +59,32 @@ def test_a_key_that_resembles_nothing_is_only_a_warning():
     ],
 )
 def test_what_somebody_reads_is_left_alone(legitimate):
-    legitimate = legitimate.replace("actor_rollout_ref.rollout.agent.agent", "actor_rollout_ref.rollout.agent.agent")
-    legitimate = legitimate.replace("actor_rollout_ref.actor.", "actor_rollout_ref.actor.")
     assert findings(unknown_keys, subject("leum_8b_1node", legitimate)) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("trainer.nnodes=four", "trainer.nnodes=four is a word, and a number is wanted; the base recipe has 1"),
+        ("data.shuffle=no thanks", "data.shuffle=no thanks is neither true nor false"),
+        ("sv6d.scale.prompts='0.2'", "sv6d.scale.prompts=0.2 is a word"),
+    ],
+)
+def test_words_in_the_place_of_numbers_are_named(setting, said):
+    level, text = only(wrong_kinds, subject("leum_8b_1node", setting))
+    assert level == "error" and text.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "fine", ["sv6d.record_responses=all", "sv6d.kl.sample=3", "trainer.max_actor_ckpt_to_keep=null"]
+)
+def test_words_and_numbers_that_are_read_are_left_alone(fine):
+    assert findings(wrong_kinds, subject("leum_8b_1node", fine)) == []
+
+
+@pytest.mark.parametrize("recipe", available("grpo"))
+def test_packaged_recipes_have_numbers_where_numbers_belong(recipe):
+    assert findings(wrong_kinds, subject(recipe)) == []
 
 
 def test_verls_fields_are_read_with_those_of_their_bases():

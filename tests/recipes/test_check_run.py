@@ -14,6 +14,7 @@ from preflight import composed, example, findings, only, subject, write_json, wr
 from sv6d.recipes.checking import check
 from sv6d.recipes.checking.batch import read_batch
 from sv6d.recipes.checking.cli import command
+from sv6d.recipes.checking.environment import names, verl_settings
 from sv6d.recipes.checking.keys import OURS
 from sv6d.recipes.checking.media import decodable, durations, prompts
 from sv6d.recipes.checking.model_size import ModelSize, find_config
@@ -225,6 +226,27 @@ def test_what_autograd_saves_of_a_layer_is_what_we_count():
     ends = torch.tensor([0, tokens], dtype=torch.int32)
     tower = saved_numbers(block, patches, cu_seqlens=ends, position_embeddings=turns)
     assert tower / tokens == pytest.approx(12 * 128 + 2 * 480, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("actor_rollout_ref.actor.loss_agg_mode=mean", "Invalid loss_agg_mode: mean"),
+        ("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=null", "ppo_micro_batch_size_per_gpu"),
+        ("sv6d.record_responses=lots", "sv6d.record_responses=lots: give the number"),
+        ("sv6d.kl.sample=-1", "sv6d.kl.sample=-1: give a share"),
+    ],
+)
+def test_what_verl_or_our_trainers_refuse_at_their_start_is_told_before(setting, said):
+    level, text = only(verl_settings, subject("cpu_demo", setting))
+    assert level == "error" and text.startswith("the run would be refused at its start: ") and said in text
+
+
+def test_the_names_that_a_fresh_verl_has_are_those_of_the_recipes_and_no_others():
+    assert findings(names, subject("leum_8b_async")) == findings(names, subject("cpu_separate")) == []
+    wrong = ("actor_rollout_ref.rollout.checkpoint_engine.backend=nccll", "actor_rollout_ref.actor.strategy=fspd2")
+    texts = [text for _, text in findings(names, subject("leum_8b_async", *wrong))]
+    assert len(texts) == 2 and "did you mean 'fsdp2'" in texts[0] and "did you mean 'nccl'" in texts[1]
 
 
 def test_our_lists_are_those_of_the_modules_that_read():

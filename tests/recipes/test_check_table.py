@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from omegaconf import OmegaConf
-from preflight import example, only, recipe_with, subject, write_json, write_task
+from preflight import example, findings, only, recipe_with, subject, write_json, write_task
 from rich.console import Console
 from sv6d.recipes.checking import CHECKS, Check, Finding, environment, line, quick, refuse
 from sv6d.recipes.checking.cli import show
@@ -36,6 +36,21 @@ def test_what_a_check_lacks_is_a_note_and_its_own_fault_an_error_that_stops_no_o
         Finding("note", "c", "not checked: there is no model"),
         Finding("error", "c", "the check itself failed: KeyError: 'x'"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("trainer.nnodes=four", "trainer.nnodes=four is a word, and a number is wanted"),
+        ("trainer.total_training_steps=null", "None"),
+    ],
+)
+def test_a_check_that_stumbles_over_an_unusable_value_leaves_it_to_the_check_that_names_it(setting, named):
+    def breaks(subject):
+        raise TypeError("unsupported operand")
+
+    [(level, _, text)] = run(Check("c", breaks), subject("leum_8b_1node", setting))
+    assert level == "note" and text.startswith("not checked: ") and named in text
 
 
 @pytest.fixture
@@ -123,6 +138,40 @@ def test_a_cluster_that_is_not_there_is_an_error(monkeypatch):
 
     monkeypatch.setattr(nodes, "inspect_nodes", nowhere)
     assert only(environment.nodes, subject("leum_8b_1node")) == ("error", "no Ray cluster answers at 'auto'")
+
+
+NAMES = {"algorithm.adv_estimator": ["gdpo", "grpo"], "trainer.logger": ["console", "file"]}
+NAMES["reward.reward_manager.name"] = ["naive", "sv6d"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("algorithm.adv_estimator=grppo", "algorithm.adv_estimator=grppo is none that verl has; did you mean 'grpo'"),
+        ("trainer.logger=[file, consol]", "trainer.logger=consol is none that verl has; did you mean 'console'?"),
+        (
+            "reward.reward_manager.name=sv6",
+            "reward.reward_manager.name=sv6 is none that verl has; did you mean 'sv6d'?",
+        ),
+    ],
+)
+def test_names_that_verl_does_not_have_are_errors_with_the_nearest(monkeypatch, setting, said):
+    monkeypatch.setattr(environment, "_probe", lambda: {"loaded": True, "problems": [], "names": NAMES})
+    assert findings(environment.names, subject("leum_8b_1node")) == []
+    level, text = only(environment.names, subject("leum_8b_1node", setting))
+    assert level == "error" and text.startswith(said)
+
+
+def test_a_reward_manager_of_ones_own_file_has_any_name(monkeypatch):
+    monkeypatch.setattr(environment, "_probe", lambda: {"loaded": True, "problems": [], "names": NAMES})
+    own = "reward.reward_manager.name=Mine", "reward.reward_manager.source=importlib"
+    assert findings(environment.names, subject("leum_8b_1node", *own)) == []
+
+
+def test_where_verl_does_not_load_no_name_is_checked(monkeypatch):
+    monkeypatch.setattr(environment, "_probe", lambda: {"loaded": False, "problems": ["no verl"]})
+    with pytest.raises(NotKnown, match="verl does not load"):
+        findings(environment.names, subject("leum_8b_1node"))
 
 
 @pytest.mark.parametrize(
