@@ -12,36 +12,41 @@ from .finding import Finding, Unjudged, rule
 
 @rule("Scoring fails: rollouts are given what a failure is given, and not what they are worth.", warn=0.01, alarm=0.1)
 def failed_scoring(seen: Evidence, warn: float, alarm: float) -> Iterator[Finding]:
-    rows = seen.last_rollouts
+    rows = seen.run.rollouts
     if rows.empty or rows["failed"].isna().all():
         raise Unjudged("no rollouts with the column `failed` were recorded")
-    for task, failed in rows.groupby("task", observed=True)["failed"].mean().items():
-        if failed > warn:
+    table = rows.groupby("task", observed=True)["failed"].mean().to_frame("all")
+    table["last"] = seen.last_rollouts.groupby("task", observed=True)["failed"].mean()
+    for task, share in table.iterrows():
+        if share.max() > warn:
+            at = rows.loc[(rows["task"] == task) & (rows["failed"] == 1.0), "step"]
             yield Finding(
                 "failed_scoring",
-                "alarm" if failed > alarm else "warning",
+                "alarm" if share["last"] > alarm else "warning",
                 str(task),
-                seen.last_steps,
+                (int(at.min()), int(at.max())),
                 "Scoring fails",
-                f"{failed:.1%} of the task's rollouts in the last steps (warning from {warn:.0%}, alarm from {alarm:.0%})",
+                f"{share['last']:.1%} of the task's rollouts in the last steps, {share['all']:.1%} in the run "
+                f"(warning from {warn:.0%} in either, alarm from {alarm:.0%} in the last steps)",
                 "train.log names each failure: a judge that does not answer, a time limit, a family of one's own that raises.",
             )
 
 
 @rule("The judge fails: too many of its verdicts never come.", warn=0.05, alarm=0.2)
 def judge_failures(seen: Evidence, warn: float, alarm: float) -> Iterator[Finding]:
-    asked, failed = (seen.metric(f"judge/{name}")[-seen.window :].sum() for name in ("asked", "failed"))
-    if not asked:
+    asked, failed = (seen.metric(f"judge/{name}") for name in ("asked", "failed"))
+    if not asked.any():
         raise Unjudged("no judge was asked (judge/asked)")
-    if failed > warn * asked:
+    last, whole = (failed[-n:].sum() / max(asked[-n:].sum(), 1.0) for n in (seen.window, len(asked)))
+    if max(last, whole) > warn:
         yield Finding(
             "judge_failures",
-            "alarm" if failed > alarm * asked else "warning",
+            "alarm" if last > alarm else "warning",
             None,
-            seen.last_steps,
+            seen.last_steps if last > warn else (seen.steps[0], seen.steps[-1]),
             "The judge fails",
-            f"{failed:.0f} of {asked:.0f} questions in the last steps, {failed / asked:.0%} "
-            f"(warning from {warn:.0%}, alarm from {alarm:.0%})",
+            f"{last:.1%} of the questions in the last steps, {whole:.1%} of {asked.sum():.0f} in the run "
+            f"(warning from {warn:.0%} in either, alarm from {alarm:.0%} in the last steps)",
             "Is the endpoint up, is its rate limit enough (judge.concurrency), do verdicts fit into judge.max_tokens? "
             "Until then judge.fallback=mask keeps failures out of the advantages.",
         )

@@ -203,6 +203,16 @@ def test_scoring_that_fails(told):
     assert seen(run, "alarm") == {("failed_scoring", "subject")}
 
 
+def test_scoring_that_failed_for_a_while_is_not_forgotten(told):
+    """A judge that was down from step 10 to 15: six of thirty steps."""
+    down = {"failed": lambda t: float(10 <= round(30 * t) <= 15)}
+    run = told({"visual_reasoning": down}, metrics=lambda step: judge(100, 100 * (10 <= step <= 15))(step))
+    found = {f.rule: f for f in diagnose(run) if f.level == "warning"}
+    assert set(found) == {"failed_scoring", "judge_failures"}
+    assert found["failed_scoring"].steps == (10, 15)
+    assert "0.0% of the task's rollouts in the last steps, 20.0% in the run" in found["failed_scoring"].evidence
+
+
 def judge(asked, failed):
     return lambda step: {"judge/asked": asked, "judge/failed": failed}
 
