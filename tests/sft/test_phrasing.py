@@ -151,9 +151,9 @@ def synthesize(out, model, source, *more):
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    monkeypatch.setattr("sv6d.sft.synthesis.cli.DOCUMENTS", 2)
+    monkeypatch.setattr("sv6d.sft.synthesis.cli.DOCUMENTS", 1)
     path = tmp_path / "documents.jsonl"
-    path.write_text("".join(document(f"film-{i}.mp4").to_json() + "\n" for i in range(4)))
+    path.write_text("".join(document(f"film-{i}.mp4").to_json() + "\n" for i in range(2)))
     return path
 
 
@@ -193,10 +193,10 @@ def test_a_share_is_phrased_every_answer_earns_1_and_nothing_is_asked_twice(sour
 
 def test_an_endpoint_that_fails_costs_the_phrasing_never_the_pair(source, tmp_path):
     with stand_in(status=lambda number: 400) as model:
-        result = synthesize(tmp_path / "qa", model, source, "--requests", 1)
-        assert result.exit_code == 0 and len(model.requests) <= 2 * GIVE_UP  # of two shards
+        result = synthesize(tmp_path / "qa", model, source, "--requests", 1, "--phrase-share", 1)
+        assert result.exit_code == 0 and len(model.requests) == 2 * GIVE_UP  # two shards, of 80 pairs
     plain = CliRunner().invoke(data, ["synthesize", str(source), "-o", str(tmp_path / "plain")])
-    assert plain.output.split(" pairs")[0] == result.output.split(" pairs")[0]
+    assert plain.stdout.split(" pairs")[0] == result.stdout.split(" pairs")[0] == "80"
     assert "0 in the words of m" in result.output and "400" in result.output
     for name in files(tmp_path / "qa"):
         assert read_rows(tmp_path / "qa" / name) == read_rows(tmp_path / "plain" / name)
