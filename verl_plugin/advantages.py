@@ -17,12 +17,14 @@ EPSILON = 1e-6  # verl's, beside the deviation
 
 
 class Rollouts(NamedTuple):
-    """A step's samples, in any order: group and task of each, its reward in [0, 1] and its response's tokens."""
+    """A step's samples, in any order: group and task of each, its reward, its response's tokens, and its score in [0, 1], which
+    is the reward but for a KL penalty."""
 
     groups: Sequence[str]
     tasks: Sequence[str]
     rewards: np.ndarray
     lengths: np.ndarray
+    scores: np.ndarray
 
 
 class Advantages(NamedTuple):
@@ -93,13 +95,15 @@ def advantages(
         values = values / (np.sqrt(variance) + EPSILON)
     weights = np.ones(len(group))
     if beyond.difficulty:
-        weights = difficulty_weights(_means(group, rollouts.rewards), beyond.difficulty)
+        weights = difficulty_weights(_means(group, rollouts.scores), beyond.difficulty)
     return Advantages(values * weights, weights, lengths, deviations)
 
 
 def difficulty_weights(earned: np.ndarray, difficulty: Difficulty) -> np.ndarray:
-    """Weights in [0, 1] of groups that earn these mean rewards: sin(pi earned), highest where half is right. The easy stage
-    keeps 1 above one half, the hard stage below it, save for a group that earns nothing."""
+    """Weights in [0, 1] of groups with these mean scores, of which those outside [0, 1] count as 0 and 1: sin(pi earned),
+    highest where half is right. The easy stage keeps 1 above one half, the hard stage below it, save for a group that earns
+    nothing."""
+    earned = np.clip(earned, 0.0, 1.0)
     bell = np.sin(np.pi * earned)
     if difficulty.stage == "easy":
         return np.where(earned > 0.5, 1.0, bell)
@@ -112,7 +116,7 @@ def length_rewards(rollouts: Rollouts, group: np.ndarray, settings: Length, long
     """In [-1, 0]: 0 for right answers. A wrong one is to be about as long as the right ones of its group are on average:
     -1 for no tokens, 0 at that length, -1 again from twice it on, along a cosine. Where none is right it is to have
     `target` tokens at least, and not to be cut off."""
-    right = rollouts.rewards >= settings.correct
+    right = rollouts.scores >= settings.correct
     counts = np.bincount(group, weights=right)
     typical = (np.bincount(group, weights=rollouts.lengths * right) / np.maximum(counts, 1))[group]
     beside_right = counts[group] > 0

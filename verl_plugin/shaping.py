@@ -49,14 +49,14 @@ class ShapingTrainer:
         keys = [key for key, _ in real]
         _refuse_several_outputs(keys)
         earned = "token_level_rewards" if self.config.algorithm.use_kl_in_reward else "rm_scores"
-        data = tq.kv_batch_get(
-            keys=keys, partition_id=batch.partition_id, select_fields=["uid", "data_source", "response_mask", earned]
-        )
+        columns = ["uid", "data_source", "response_mask", *{earned, "rm_scores"}]
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=columns)
         rollouts = Rollouts(
             groups=column(data, "uid"),
             tasks=column(data, "data_source"),
-            rewards=np.array([float(row.sum()) for row in data[earned].unbind()]),
+            rewards=_sums(data[earned]),
             lengths=np.array([tag["response_len"] for _, tag in real], dtype=float),
+            scores=_sums(data["rm_scores"]),
         )
         found = advantages(
             rollouts,
@@ -101,6 +101,10 @@ def shaping_metrics(tasks, found: Advantages, beyond: Beyond) -> dict[str, float
         if values is not None:
             metrics |= {f"task/{task}/{name}": float(values[rows].mean()) for task, rows in sorted(of_task.items())}
     return metrics
+
+
+def _sums(tokens) -> np.ndarray:
+    return np.array([float(row.sum()) for row in tokens.unbind()])
 
 
 def _refuse_several_outputs(keys) -> None:

@@ -13,9 +13,9 @@ from sv6d.verl_plugin.beyond import Beyond, Difficulty, Length, TaskEma
 EMA = Beyond(task_ema=TaskEma(decay=0.75, clip=5.0))
 
 
-def rollouts(groups, tasks, rewards, lengths=None):
-    lengths = lengths or [10] * len(rewards)
-    return Rollouts(list(groups), list(tasks), np.array(rewards, float), np.array(lengths, float))
+def rollouts(groups, tasks, rewards, lengths=None, scores=None):
+    lengths, scores = lengths or [10] * len(rewards), rewards if scores is None else scores
+    return Rollouts(list(groups), list(tasks), *(np.array(values, float) for values in (rewards, lengths, scores)))
 
 
 def computed(step, beyond=Beyond(), moments=None, by_std=True):  # noqa: B008 (immutable)
@@ -126,6 +126,21 @@ def test_advantages_are_multiplied_by_their_groups_weight():
     assert hard.weights == pytest.approx([1] * 4 + [sqrt(0.5)] * 4)
     assert hard.values == pytest.approx(plain.values * hard.weights)
     assert plain.values[3] == pytest.approx(0.75 / 0.5, abs=1e-4)  # deviation of 0 0 0 1 with n - 1: 1/2
+
+
+@pytest.mark.parametrize("stage", ["easy", "medium", "hard"])
+def test_no_weight_turns_an_advantage_round(stage):
+    """sin(pi x) is negative below 0 and above 1, where scores of one's own may lie."""
+    assert (difficulty_weights(np.array([-0.5, 1.5]), Difficulty(stage, 0.25)) >= 0).all()
+
+
+def test_a_kl_penalty_is_in_the_advantages_and_changes_neither_difficulty_nor_what_is_right():
+    # a penalty of 0.7 and 1.1 on scores of 0 and 1: rewards -0.7 and -0.1, mean -0.4; half of the group is right: weight 1
+    step = rollouts("aa", "xx", [-0.7, -0.1], [20, 40], scores=[0, 1])
+    found = computed(step, Beyond(difficulty=Difficulty("medium", 0.25)), by_std=False)
+    assert found.weights.tolist() == [1, 1] and found.values == pytest.approx([-0.3, 0.3])
+    # the one with 40 tokens is right, so 20 tokens are half of what they should be
+    assert computed(step, Beyond(length=Length(0.5, 0.5, 40))).lengths == pytest.approx([-0.5, 0], abs=1e-12)
 
 
 # Length
