@@ -376,6 +376,19 @@ def test_the_demo_s_runs_raise_no_alarm_and_warn_of_what_is_so(seed):
     assert abs(ocr["score"].tail(5).mean() - ocr["score"].head(5).mean()) < 0.02
 
 
+def test_the_rules_that_read_answers_raise_no_alarm_on_real_ones():
+    """A real run of the demo, 30 steps, with the texts that the recorder keeps by default. What it is warned of is so: the
+    answers call one framing in 52 of 53 cases, which is right for 51 of 62 shots."""
+    run = load_run(Path(__file__).parent / "recorded" / "demo-texts")
+    kept = run.texts()["text_at_random"]
+    assert len(kept) == 30 * 52 and kept.mean() > 0.5  # the lot may also draw the best and the worst
+    assert seen(run, "alarm") == set() and seen(run, "warning") == {("constant_tag", "subject")}
+    assert {rule for rule, _ in seen(run, "unjudged")} == {"judge_failures", "judge_drift"}
+    texts = run.texts().merge(run.rollouts[["step", "uid", "task"]], on=["step", "uid"])
+    last = texts[(texts["task"] == "subject") & (texts["step"] > 20)]
+    assert last["response"].str.count('"framing_type":"objective"').sum() == 52
+
+
 def test_the_page_names_every_rule_with_its_thresholds():
     page = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text()
     for found in RULES:
