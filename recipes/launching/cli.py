@@ -1,5 +1,6 @@
 """`sv6d launch`: a GRPO recipe on Slurm, on a Ray cluster that is up, or on Kubernetes."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def slurm_command(recipe, overrides, dry_run, out, time, partition, account, ext
       sv6d launch slurm leum_8b_async sv6d.data=D sv6d.model=M sv6d.run_dir=R --partition gpu -o run.sbatch
       sbatch run.sbatch
 
-    Ten minutes before the time limit Slurm warns the run, which saves, ends, and is queued again, until it is complete.
+    Before the time limit (sv6d.grace and a minute) Slurm warns the run, which saves, ends, and is queued again, until it is complete.
     The file is short and yours to edit.
     """
     config = composed(recipe, overrides)
@@ -79,6 +80,7 @@ def slurm_command(recipe, overrides, dry_run, out, time, partition, account, ext
         setup=setup or _this_environment(),
         folder=str(Path.cwd()),
         attempts=0 if dry_run else attempts,
+        warned=not dry_run,
         extra=(*(f"--{name}={value}" for name, value in chosen.items() if value), *extra),
     )
     text = slurm.batch_file(config, grpo_command(recipe, overrides, dry_run), settings)
@@ -100,7 +102,7 @@ def ray_command(recipe, overrides, dry_run, address, follow):
     """
     config = composed(recipe, overrides)
     _need_absolute(config, "the job does not start in this folder")
-    job = ray_job.submit(address, grpo_command(recipe, overrides, dry_run))
+    job = ray_job.submit(address, config, grpo_command(recipe, overrides, dry_run))
     click.echo(f"submitted as {job}: {describe(pools(config))}", err=True)
     click.echo(f"stop it with: ray job stop {job} --address {address}", err=True)
     if follow and not ray_job.follow(address, job, lambda text: click.echo(text, nl=False)):
@@ -131,7 +133,7 @@ def kubernetes_command(recipe, overrides, dry_run, out, volume, **chosen):
       kubectl apply -f run.yaml
       kubectl logs -f job/sv6d-grpo
 
-    A pod that is taken away gives the run ten minutes to save; the next attempt goes on from there.
+    A pod that is taken away gives the run time to save (sv6d.grace and a minute); the next attempt goes on from there.
     """
     config = composed(recipe, overrides)
     _need_absolute(config, "pods have folders of their own")
@@ -159,6 +161,12 @@ def composed(recipe: str, overrides: tuple[str, ...]) -> DictConfig:
     subject = Subject(config)
     found = [finding for one in CHECKS if one.quick and one.name != "inputs" for finding in run(one, subject)]
     refuse(found)
+    address = config.ray_kwargs.ray_init.get("address")
+    if address not in (None, "auto"):
+        raise RecipeError(
+            f"ray_kwargs.ray_init.address={address}: the run would leave the cluster that is brought up for it unused. Add "
+            "ray_kwargs.ray_init.address=null"
+        )
     for finding in found:
         if finding.level == "warning":
             click.echo(line(finding), err=True)
@@ -175,12 +183,17 @@ def grpo_command(recipe: str, overrides: tuple[str, ...], dry_run: bool) -> list
 def _this_environment() -> tuple[str, ...]:
     """The line that activates the environment of this process; its path must be the same on the nodes."""
     activate = Path(sys.prefix) / "bin" / "activate"
-    return (f"source {activate}",) if activate.exists() else (f"export PATH={Path(sys.executable).parent}:$PATH",)
+    if activate.exists():
+        return (f"source {shlex.quote(str(activate))}",)
+    return (f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",)
 
 
 def _need_absolute(config: DictConfig, why: str) -> None:
+    paths = {key: Path(config.sv6d[key]) for key in ("data", "model", "run_dir")}
     relative = [
-        f"sv6d.{key}={config.sv6d[key]}" for key in ("data", "run_dir") if not Path(config.sv6d[key]).is_absolute()
+        f"sv6d.{key}={path}"
+        for key, path in paths.items()
+        if not path.is_absolute() and (key != "model" or path.exists())  # a model may be a hub's name
     ]
     if relative:
         raise RecipeError(f"{', '.join(relative)}: give whole paths, as they are on the cluster; {why}.")
@@ -197,5 +210,8 @@ def _write(text: str, out: str | None, config: DictConfig, then: str) -> None:
     if out is None:
         click.echo(text)
         return
-    Path(out).write_text(text)
-    click.echo(f"{out}: {describe(pools(config))}. Next: {then.format(out)}", err=True)
+    try:
+        Path(out).write_text(text)
+    except OSError as error:
+        raise RecipeError(f"{out} cannot be written: {error.strerror}") from error
+    click.echo(f"{out}: {describe(pools(config))}. Next: {then.format(shlex.quote(out))}", err=True)

@@ -7,11 +7,8 @@ from typing import Any, NamedTuple
 import yaml
 from omegaconf import DictConfig
 
-from .pools import logical_resources, nodes_needed, pools
-from .ray_job import STOP
-
-GRACE_SECONDS = 600
-"""Between a pod's SIGTERM and its SIGKILL: as long as a step and a checkpoint may take."""
+from .pools import logical_resources, nodes_needed, notice_seconds, pools
+from .ray_job import environment
 
 STOP_RUN = "pkill -TERM -f '[s]v6d grpo'; while pgrep -f '[s]v6d grpo' >/dev/null; do sleep 1; done"
 """Before the head's pod goes: the run is told, and saves. Its own shell must not match, hence the brackets."""
@@ -43,11 +40,12 @@ class Settings(NamedTuple):
 
 def manifest(config: DictConfig, command: list[str], settings: Settings) -> dict[str, Any]:
     """Of a composed recipe and the command that runs it. The head has no GPU; each of the recipe's nodes is a pod of its own."""
-    gpus = max(pool.gpus for pool in pools(config))
     metadata = {"name": settings.name} | ({"namespace": settings.namespace} if settings.namespace else {})
-    head = pod("ray-head", settings, cpus=8, memory="64Gi")
+    notice = notice_seconds(config)
+    head = pod("ray-head", settings, notice, cpus=8, memory="64Gi")
     head["spec"]["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": ["bash", "-c", STOP_RUN]}}}
-    worker = pod("ray-worker", settings, settings.cpus, settings.memory, gpus if config.trainer.device == "cuda" else 0)
+    gpus = max(pool.gpus for pool in pools(config)) if config.trainer.device == "cuda" else 0
+    worker = pod("ray-worker", settings, notice, settings.cpus, settings.memory, gpus)
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
@@ -55,7 +53,7 @@ def manifest(config: DictConfig, command: list[str], settings: Settings) -> dict
         "spec": {
             "entrypoint": shlex.join(command),
             "submissionMode": "K8sJobMode",
-            "runtimeEnvYAML": yaml.safe_dump(STOP),
+            "runtimeEnvYAML": yaml.safe_dump(environment(config)),
             "backoffLimit": settings.attempts,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 600,
@@ -77,8 +75,12 @@ def manifest(config: DictConfig, command: list[str], settings: Settings) -> dict
     }
 
 
-def pod(name: str, settings: Settings, cpus: int, memory: str, gpus: int = 0) -> dict[str, Any]:
-    """A pod's template: one container with the image, the volume, and memory for `/dev/shm`, through which NCCL and weights go."""
+def pod(name: str, settings: Settings, notice: int, cpus: int, memory: str, gpus: int = 0) -> dict[str, Any]:
+    """A pod's template: one container with the image, the volume, and memory for `/dev/shm`, through which NCCL and weights go.
+
+    Args:
+        notice: seconds between its SIGTERM and its SIGKILL.
+    """
     resources = {"cpu": str(cpus), "memory": memory} | ({settings.gpu: str(gpus)} if gpus else {})
     container = {
         "name": name,
@@ -91,7 +93,7 @@ def pod(name: str, settings: Settings, cpus: int, memory: str, gpus: int = 0) ->
     }
     return {
         "spec": {
-            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "terminationGracePeriodSeconds": notice,
             "containers": [container],
             "volumes": [
                 {"name": "shared", "persistentVolumeClaim": {"claimName": settings.claim}},

@@ -3,6 +3,7 @@
 verl reserves them in Ray placement groups; what does not fit waits for ever there, without a word.
 """
 
+import math
 from typing import NamedTuple
 
 from omegaconf import DictConfig
@@ -63,6 +64,11 @@ def logical_resources(config: DictConfig) -> dict[str, str]:
     init = config.ray_kwargs.ray_init
     stated = {"num-gpus": init.get("num_gpus"), "num-cpus": init.get("num_cpus")}
     return {name: str(value) for name, value in stated.items() if value is not None}
+
+
+def notice_seconds(config: DictConfig) -> int:
+    """How long before its end a cluster is to send the run SIGTERM: what the run takes to save and end, and a minute."""
+    return math.ceil(config.sv6d.grace) + 60
 
 
 def describe(wanted: list[Pool]) -> str:

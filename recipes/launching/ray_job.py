@@ -3,14 +3,19 @@
 import asyncio
 import shlex
 
+from omegaconf import DictConfig
+
 from ..compose import RecipeError
-
-STOP = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "600"}}
-"""A job that is stopped has so many seconds for its checkpoint; Ray's default is 3."""
+from .pools import notice_seconds
 
 
-def submit(address: str, command: list[str]) -> str:
-    """Submit the command; returns the job's id.
+def environment(config: DictConfig) -> dict[str, dict[str, str]]:
+    """The job's runtime environment: when it is stopped, it has the seconds that its checkpoint takes; Ray's default is 3."""
+    return {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(notice_seconds(config))}}
+
+
+def submit(address: str, config: DictConfig, command: list[str]) -> str:
+    """Submit the command that runs a composed recipe; returns the job's id.
 
     Args:
         address: of the cluster's dashboard, `http://HEAD:8265`.
@@ -18,19 +23,29 @@ def submit(address: str, command: list[str]) -> str:
     Raises:
         RecipeError: nothing answers there.
     """
-    return _client(address).submit_job(entrypoint=shlex.join(command), runtime_env=STOP)
+    return _client(address).submit_job(entrypoint=shlex.join(command), runtime_env=environment(config))
 
 
 def follow(address: str, job: str, echo) -> bool:
-    """Pass what the job prints to `echo` until it ends; returns whether it succeeded."""
+    """Pass what the job prints to `echo` until it ends; returns whether it succeeded.
+
+    Raises:
+        RecipeError: the dashboard was lost on the way; the job is not.
+    """
     client = _client(address)
 
     async def read() -> None:
         async for text in client.tail_job_logs(job):
             echo(text)
 
-    asyncio.run(read())
-    return client.get_job_status(job) == "SUCCEEDED"
+    try:
+        asyncio.run(read())
+        return client.get_job_status(job) == "SUCCEEDED"
+    except (OSError, RuntimeError) as error:
+        raise RecipeError(
+            f"the dashboard at {address} was lost ({error}); the job {job} goes on without this terminal. What it prints: "
+            f"ray job logs --follow {job} --address {address}"
+        ) from error
 
 
 def _client(address: str):

@@ -1,5 +1,9 @@
 set -euo pipefail
 
+# Slurm's warning before the end of the time limit reaches this shell, which hands it on: the run saves and ends.
+warned= run=
+trap 'warned=1; [ -z "$run" ] || kill -TERM "$run" 2>/dev/null || true' TERM
+
 # Ray's head runs here, on the job's first node, where Slurm runs this script; one more Ray process on each other node.
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 ip=$(python -c 'import ray; print(ray.util.get_node_ip_address())')
@@ -22,11 +26,9 @@ if [ "$others" -gt 0 ]; then
 fi
 
 # The run. It waits until every node has joined, asks each whether it is fit, and says what to change where one is not.
-# Slurm's warning before the end of the time limit reaches this shell, which hands it on: the run saves and ends.
-warned=
-trap 'warned=1; kill -TERM "$run" 2>/dev/null || true' TERM
 "${command[@]}" &
 run=$!
+if [ -n "$warned" ]; then kill -TERM "$run" 2>/dev/null || true; fi # while Ray was starting
 status=0
 wait "$run" || status=$?
 while kill -0 "$run" 2>/dev/null; do # a signal had ended the wait, not the run

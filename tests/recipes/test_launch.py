@@ -4,6 +4,7 @@ import gzip
 import json
 import shlex
 from copy import deepcopy
+from itertools import takewhile
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +12,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from sv6d.recipes.cli import main
-from sv6d.recipes.compose import compose
+from sv6d.recipes.compose import RecipeError, compose
+from sv6d.recipes.launching import kubernetes, slurm
 from sv6d.recipes.launching.pools import describe, nodes_needed, pools, unplaced
 
 PLACES = ["sv6d.data=/mnt/data", "sv6d.model=/mnt/model", "sv6d.run_dir=/mnt/runs/leum"]
@@ -25,6 +27,16 @@ def launch(*arguments):
 @pytest.fixture(scope="module")
 def separate():
     return compose("grpo", "leum_8b_async", PLACES)
+
+
+@pytest.fixture(scope="module")
+def composed_demo():
+    return compose("grpo", "cpu_demo", PLACES)
+
+
+@pytest.fixture
+def demo(composed_demo):
+    return deepcopy(composed_demo)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +79,95 @@ def test_the_batch_file_says_what_the_recipe_needs():
         "--gpus-per-node=8",
         "--exclusive",
         "--requeue",
-        "--signal=B:TERM@600",
+        "--signal=B:TERM@600",  # sv6d.grace, 540 s, and a minute
         "--partition=gpu",
         "--qos=high",
     } <= set(options)
     assert f"command=(sv6d grpo leum_8b_async {' '.join(PLACES)})" in text.splitlines()
+
+
+@pytest.fixture
+def batch(demo):
+    """The batch file of the demo's run, of which settings of the site and of the `sv6d:` block are given."""
+
+    def write(run_dir="/mnt/runs/leum", grace=540, **site) -> str:
+        demo.sv6d.run_dir, demo.sv6d.grace = run_dir, grace
+        chosen = {"time": "24:00:00", "setup": ("module load cuda",), "folder": "/home/me", **site}
+        return slurm.batch_file(demo, ["sv6d", "grpo", "cpu_demo"], slurm.Settings(**chosen))
+
+    return write
+
+
+def options_of(text: str) -> list[str]:
+    """As sbatch reads them: up to the first line that is no comment."""
+    head = takewhile(lambda line: not line or line.startswith("#"), text.splitlines())
+    return [line.removeprefix("#SBATCH ") for line in head if line.startswith("#SBATCH")]
+
+
+@pytest.mark.parametrize(
+    ("run_dir", "name"),
+    [
+        ("/mnt/runs/leum/", "sv6d-leum"),
+        ("/mnt/a run, it's mine", "sv6d-a-run-it-s-mine"),
+        ("/mnt/läum", "sv6d-läum"),
+        ("/mnt/x\n#SBATCH --account=yours", "sv6d-x-SBATCH---account-yours"),  # no line of its own
+    ],
+)
+def test_a_job_is_named_after_its_run_in_letters_that_slurm_takes(run_dir, name, batch):
+    assert options_of(batch(run_dir))[0] == f"--job-name={name}"
+
+
+def test_a_folder_is_spelt_as_a_line_of_slurm_wants_it(batch):
+    assert r"--chdir=/it\'s\ a\ \#\ folder" in options_of(batch(folder="/it's a # folder"))
+
+
+def test_what_no_line_of_slurm_can_hold_is_refused(batch):
+    with pytest.raises(RecipeError, match="take out the line breaks"):
+        batch(extra=("--partition=gpu\nrm -r x",))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("90", 5400), ("9:30", 570), ("24:00:00", 86400), ("1-0", 86400), ("2-3:04:05", 183845), ("UNLIMITED", 0)],
+)
+def test_times_are_read_as_slurm_writes_them(written, meant):
+    assert slurm.seconds(written) == meant
+
+
+@pytest.mark.parametrize(
+    ("time", "sentence"),
+    [("10", "--time 10: Slurm warns the run 600 s before"), ("a day", "--time 'a day' is no time limit: write")],
+)
+def test_a_limit_that_would_warn_the_run_at_its_start_or_is_none_is_refused(time, sentence, batch):
+    with pytest.raises(RecipeError, match=sentence):
+        batch(time=time)
+
+
+def test_a_run_that_takes_longer_to_save_is_told_sooner_wherever_it_runs(demo, batch):
+    """Clusters are asked for `sv6d.grace` and a minute."""
+    assert "--signal=B:TERM@1860" in options_of(batch(grace=1800))
+    settings = kubernetes.Settings("sv6d-grpo", "registry/sv6d:1", "training", "/mnt")
+    cluster = (spec := kubernetes.manifest(demo, ["sv6d"], settings)["spec"])["rayClusterSpec"]
+    parts = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    assert [part["template"]["spec"]["terminationGracePeriodSeconds"] for part in parts] == [1860, 1860]
+    assert yaml.safe_load(spec["runtimeEnvYAML"]) == {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "1860"}}
+
+
+def test_without_attempts_the_run_is_warned_still_and_a_dry_run_is_not(batch):
+    once = options_of(batch(attempts=0))
+    assert "--signal=B:TERM@600" in once and "--no-requeue" in once
+    assert not any(option.startswith("--signal") for option in options_of(batch(warned=False)))
+
+
+def test_a_recipe_with_a_ray_of_its_own_is_not_given_a_cluster_that_it_would_not_use():
+    result = launch("slurm", "cpu_separate", *PLACES)
+    assert result.exit_code == 1 and "Add ray_kwargs.ray_init.address=null" in result.output
+    assert launch("slurm", "cpu_separate", *PLACES, "ray_kwargs.ray_init.address=null").exit_code == 0
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
+    result = launch("slurm", "cpu_demo", *PLACES, "-o", str(tmp_path / "no" / "run.sbatch"))
+    assert result.output.endswith("run.sbatch cannot be written: No such file or directory\n")
 
 
 def test_without_gpus_the_batch_file_states_rays_logical_ones():
@@ -120,6 +216,17 @@ def test_paths_that_only_this_machine_knows_are_refused():
     result = launch("kubernetes", "leum_8b_1node", "sv6d.data=data", *PLACES[1:], *KUBERNETES)
     assert result.exit_code == 1
     assert "sv6d.data=data: give whole paths, as they are on the cluster" in result.output
+
+
+def test_a_model_that_is_a_folder_here_is_given_by_its_whole_path_and_one_of_the_hub_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("checkpoints/sft").mkdir(parents=True)
+    places = [PLACES[0], "sv6d.model=checkpoints/sft", PLACES[2]]
+    assert (
+        "sv6d.model=checkpoints/sft: give whole paths" in launch("kubernetes", "cpu_demo", *places, *KUBERNETES).output
+    )
+    places[1] = "sv6d.model=Qwen/Qwen3-VL-8B-Instruct"
+    assert launch("kubernetes", "cpu_demo", *places, *KUBERNETES).exit_code == 0
 
 
 def test_a_typo_is_found_before_anything_is_queued():
