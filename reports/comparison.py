@@ -60,7 +60,7 @@ class Comparison(NamedTuple):
     """Means of A and of B in as many last steps: entropy, length, seconds a step; and the held-out reward of the last
     validation. NaN: not measured."""
     left_out: tuple[str, ...]
-    """Sentences on what could not be compared."""
+    """Sentences on what could not be compared, or not alike."""
 
     @property
     def verdict(self) -> str:
@@ -104,6 +104,11 @@ def compare(a: Run, b: Run, steps: int = ENDS, confidence: float = 0.95, seed: i
         for run, rows in zip((a, b), ends, strict=True)
         for task in task_order(set(rows["task"].unique()) - set(shared))
     ]
+    spans = tuple((int(rows["step"].min()), int(rows["step"].max())) for rows in ends)
+    if spans[0][1] != spans[1][1]:
+        left_out.append(
+            f"A ends at step {spans[0][1]}, B at step {spans[1][1]}: what differs may be how long they trained"
+        )
     same_rows = _same_rows(*ends)
     if not same_rows:
         left_out.append("prompts of the same name have other true segments in the other run, so none are paired")
@@ -125,7 +130,6 @@ def compare(a: Run, b: Run, steps: int = ENDS, confidence: float = 0.95, seed: i
             f"{a.name} and {b.name} have no task that can be compared. " + " ".join(f"{s}." for s in left_out)
         )
     overall = _interval(_sum(samples, [1.0 / len(samples)] * len(samples)), confidence)
-    spans = tuple((int(rows["step"].min()), int(rows["step"].max())) for rows in ends)
     return Comparison(a.name, b.name, spans, confidence, overall, tuple(tasks), _beside(a, b, steps), tuple(left_out))
 
 

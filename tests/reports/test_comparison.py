@@ -156,6 +156,12 @@ def test_only_the_last_steps_count(run, tmp_path):
     assert compare(a, a, steps=2).tasks[0].a == 0.25
 
 
+def test_runs_of_other_lengths_are_said_to_be(run):
+    a, b = run("a", rows("subject", [0.1] * 3), step=40), run("b", rows("subject", [0.2] * 3), step=30)
+    assert compare(a, b).left_out == ("A ends at step 40, B at step 30: what differs may be how long they trained",)
+    assert compare(a, a).left_out == ()
+
+
 def test_the_command_prints_table_and_verdict(run):
     a, b = run("a", rows("subject", [0.1, 0.5, 0.9])), run("b", rows("subject", [0.2, 0.6, 1.0]))
     result = CliRunner().invoke(command, [str(a.path), str(b.path)], env={"COLUMNS": "100"})
