@@ -43,8 +43,8 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as missing:
             raise click.ClickException(
                 f"sv6d {name} needs {missing.name}, which is not installed here. Install the extra that has it: "
-                "pip install 'sv6d[reports]' for report, 'sv6d[annotate]' for annotate; 'sv6d[cpu]' or, on a GPU machine, 'sv6d[gpu]' for sft, average, grpo; "
-                "'sv6d[cpu,demo,reports]' for demo and data demo."
+                "pip install 'sv6d[reports]' for report, 'sv6d[annotate]' for annotate; 'sv6d[cpu]' or, on a GPU machine, 'sv6d[gpu]' "
+                "for sft, average, grpo, check, launch; 'sv6d[cpu,demo,reports]' for demo and data demo."
             ) from missing
 
     def format_commands(self, ctx, formatter):

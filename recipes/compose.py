@@ -15,7 +15,7 @@ import click
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -140,6 +140,11 @@ def _check_complete(config: DictConfig, path: Path) -> None:
 def _explain(error: HydraException, kind: Kind, path: Path) -> str:
     """Hydra's message, or, for a key that does not exist, the nearest keys."""
     unknown = re.search(r"Could not override '([^']+)'", str(error))
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override} cannot be read by Hydra. A value with any of = ' \" , ( ) [ ] {{ }} or with letters beyond ASCII stands "
+            f"in double quotes, inside the shell's: 'sv6d.run_dir=\"/a path, it is said\"'"
+        )
     if not unknown:
         return f"recipe {path.stem}: {error}"
     key = unknown.group(1)

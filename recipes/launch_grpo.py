@@ -34,21 +34,28 @@ def train(config: DictConfig, console: Console | None = None) -> None:
         Preempted: the run was asked to stop, and did.
     """
     console = console or Console()
+    make_absolute(config)
     for finding in checking.quick(config):
         console.print(checking.line(finding), highlight=False, markup=False, soft_wrap=True)
-    make_absolute(config)
     nodes.settle_address(config)
-    if nodes.cluster_address(config):
-        nodes.require(config, console)
+
+    def ready() -> None:
+        """On a cluster: every node that the recipe needs is there, or comes back, and is fit."""
+        if nodes.cluster_address(config):
+            nodes.require(config, console)
+
+    ready()
     job = [sys.executable, "-m", "sv6d.recipes.grpo_job"]
-    restarts.train(config, job, title="GRPO", shards="actor", describe=describe_step, console=console)
+    restarts.train(config, job, title="GRPO", shards="actor", describe=describe_step, console=console, ready=ready)
 
 
 def make_absolute(config: DictConfig) -> None:
-    """Absolute folders, since Ray's workers stand in others; a model that is no folder here is a hub's name."""
+    """Absolute folders, since Ray's workers stand in others; a model that is no folder here is a hub's name. A shell leaves the ~ in
+    `sv6d.run_dir=~/runs` as it is."""
     for key in ("run_dir", "data", "model"):
-        if key == "run_dir" or Path(config.sv6d[key]).exists():
-            config.sv6d[key] = str(Path(config.sv6d[key]).absolute())
+        path = Path(config.sv6d[key]).expanduser()
+        if key == "run_dir" or path.exists():
+            config.sv6d[key] = str(path.absolute())
 
 
 @click.command(name="grpo", short_help="Train with GRPO and asynchronous rollouts (section 5.2).")
@@ -69,6 +76,7 @@ def command(recipe: str, overrides: tuple[str, ...], cfg: str | None, dry_run: b
 
     \b
       cpu_demo        a tiny model on a CPU; the demo's
+      cpu_separate    the same with rollouts of their own, as leum_8b_async has them
       leum_2b_1gpu    a 2B model on one 80 GB GPU
       leum_8b_1node   8B on eight 80 GB GPUs, which rollouts and training share
       leum_8b_lora    the same with LoRA

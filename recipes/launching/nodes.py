@@ -35,7 +35,7 @@ class NodeReport(NamedTuple):
         problems: why the plug-in is not in place.
         paths: by setting, a fingerprint of what lies there; None where nothing does.
         shared: whether it sees the run's folder of the node that asks, and can write there.
-        environment: the variables of `sv6d.env` that differ from it or are missing there, with what they are.
+        environment: the variables of `sv6d.env` that differ from it there; None for one that is missing.
         devices: the machine's GPUs, `name, memory` each, whether or not Ray manages them.
         free_gib: disk space where the run's folder is.
     """
@@ -241,7 +241,10 @@ def disagreements(reports: list[NodeReport]) -> list[str]:
             continue
         found += [f"{node.name}: the plug-in is not in place: {problem}" for problem in node.problems]
         found += [
-            f"{node.name}: the variable {key} of sv6d.env is {value!r} there. Unset it where `ray start` was called on that node."
+            f"{node.name}: the variable {key} of sv6d.env did not arrive there. Look at Ray's log on that node."
+            if value is None
+            else f"{node.name}: the variable {key} of sv6d.env has another value there, which is not shown as it may be a secret. "
+            "Unset it where `ray start` was called on that node."
             for key, value in node.environment.items()
         ]
         if not node.shared:

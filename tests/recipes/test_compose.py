@@ -64,6 +64,13 @@ def test_an_unknown_key_names_the_near_keys(override, near):
     assert near in message
 
 
+@pytest.mark.parametrize("value", ["it's", "a=b", "läum"])
+def test_a_value_that_hydra_cannot_read_is_told_how_to_be_quoted(value):
+    message = error_of(compose, "grpo", "cpu_demo", [*OPEN[:2], f"sv6d.run_dir={value}"])
+    assert message.startswith(f"sv6d.run_dir={value} cannot be read by Hydra") and "double quotes" in message
+    assert compose("grpo", "cpu_demo", [*OPEN[:2], f'sv6d.run_dir="{value}"']).sv6d.run_dir == value
+
+
 def test_open_settings_are_asked_for():
     message = error_of(compose, "sft", "cpu_demo", ["sv6d.data=D"])
     assert message.endswith("Add sv6d.run_dir=... sv6d.model=...")

@@ -58,7 +58,8 @@ def test_nodes_that_agree_give_no_sentence():
     [
         ({"error": "no answer within 180 s"}, "b does not answer: no answer within 180 s. Look at Ray's log there"),
         ({"problems": ("verl is not installed",)}, "b: the plug-in is not in place: verl is not installed"),
-        ({"environment": {"NCCL_DEBUG": None}}, "b: the variable NCCL_DEBUG of sv6d.env is None there"),
+        ({"environment": {"NCCL_DEBUG": None}}, "b: the variable NCCL_DEBUG of sv6d.env did not arrive there"),
+        ({"environment": {"API_KEY": "secret"}}, "b: the variable API_KEY of sv6d.env has another value there"),
         ({"shared": False}, "b does not share sv6d.run_dir with a: put it on a file system that every node mounts"),
         ({"devices": ("H100",) * 4}, "b: Ray was told of 8 GPUs and the machine has 4"),
         ({"paths": {"sv6d.data": None}}, "b: sv6d.data is not there. Copy it to the same place"),
@@ -72,6 +73,7 @@ def test_nodes_that_agree_give_no_sentence():
 def test_each_fault_of_a_node_is_one_sentence_that_says_what_to_change(seen, sentence):
     [found] = disagreements([node("a"), node("b", **seen)])
     assert found.startswith(sentence)
+    assert "secret'" not in found  # keys are no business of a log
 
 
 def test_gpus_that_are_not_there_are_missed_by_purpose_and_setting(config):
