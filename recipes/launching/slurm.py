@@ -40,7 +40,7 @@ def batch_file(config: DictConfig, command: list[str], settings: Settings) -> st
     Raises:
         RecipeError: an option that `#SBATCH` cannot hold, or a time limit that ends before its warning.
     """
-    options = [*map(escaped, directives(config, settings)), *settings.extra]
+    options = [*map(quoted, directives(config, settings)), *settings.extra]
     return "\n".join(
         [
             "#!/bin/bash",
@@ -105,9 +105,13 @@ def seconds(time: str) -> int:
     return 86400 * days + 3600 * parts[0] + 60 * parts[1] + parts[2]
 
 
-def escaped(option: str) -> str:
-    """An option as a `#SBATCH` line has to spell it: there a space ends it, quotes vanish, and # begins a comment."""
-    return re.sub(r"([ '\"\\#])", r"\\\1", option)
+def quoted(option: str) -> str:
+    """`--name=value` as a `#SBATCH` line has to spell it: there a space ends it, quotes vanish, and # begins a comment."""
+    name, _, value = option.partition("=")
+    if not re.search(r"[^\w.,:/@%+-]", value):
+        return option
+    inside = re.sub(r'(["\\])', r"\\\1", value)
+    return f'{name}="{inside}"'
 
 
 def _one_line(option: str) -> str:

@@ -118,7 +118,7 @@ def test_a_job_is_named_after_its_run_in_letters_that_slurm_takes(run_dir, name,
 
 
 def test_a_folder_is_spelt_as_a_line_of_slurm_wants_it(batch):
-    assert r"--chdir=/it\'s\ a\ \#\ folder" in options_of(batch(folder="/it's a # folder"))
+    assert r'''--chdir="/it's a # \"folder\""''' in options_of(batch(folder='''/it's a # "folder"'''))
 
 
 def test_what_no_line_of_slurm_can_hold_is_refused(batch):
