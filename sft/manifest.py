@@ -6,9 +6,11 @@ verl names a checkpoint the latest while nothing has checked it, and its own rot
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,8 @@ MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"
 """A file in a checkpoint that is being saved, or that was found damaged: it is rubbish, and goes with the next rotation."""
 BLOCK = 1 << 22
+PAUSES = (1.0, 5.0, 20.0)
+"""Seconds between tries to read a file: a network's file system may be away for a moment, and what counts as damaged is removed."""
 
 
 class Found(NamedTuple):
@@ -42,7 +46,7 @@ def begin(checkpoint: Path) -> None:
     Raises:
         OSError: the disk.
     """
-    shutil.rmtree(checkpoint, ignore_errors=True)  # of an attempt that was cut short
+    _remove(checkpoint)  # of an attempt that was cut short
     checkpoint.mkdir(parents=True)
     (checkpoint / UNFINISHED).touch()
 
@@ -56,7 +60,6 @@ def seal(checkpoint: Path, about: Mapping[str, Any] | None = None) -> None:
     Raises:
         OSError: the disk.
     """
-    (checkpoint / UNFINISHED).unlink(missing_ok=True)
     files = _files(checkpoint)
     with ThreadPoolExecutor() as pool:  # crc32 and reads release the interpreter's lock
         sums = list(pool.map(_measure, files))
@@ -65,6 +68,7 @@ def seal(checkpoint: Path, about: Mapping[str, Any] | None = None) -> None:
         for path, (size, crc) in zip(files, sums, strict=True)
     }
     _replace(checkpoint / MANIFEST, json.dumps({"about": dict(about or {}), "files": listed}, indent=1))
+    (checkpoint / UNFINISHED).unlink(missing_ok=True)  # last: what is killed before is still known as rubbish
 
 
 def is_sealed(checkpoint: Path) -> bool:
@@ -111,7 +115,8 @@ def last_whole(folder: Path) -> Found:
 
 def reject(checkpoint: Path, why: str) -> None:
     """A checkpoint that is not whole counts no longer, lest it be kept in the place of one that is."""
-    (checkpoint / UNFINISHED).write_text(why)
+    with suppress(OSError):  # on a full disk the file stays empty, which will do
+        (checkpoint / UNFINISHED).write_text(why)
     (checkpoint / MANIFEST).unlink(missing_ok=True)
 
 
@@ -130,8 +135,9 @@ def prune(folder: Path, keep: int | None) -> None:
     """
     saved = steps_saved(folder).values()
     old = [checkpoint for checkpoint in saved if is_sealed(checkpoint)][keep:] if keep else []
-    for checkpoint in [*old, *(checkpoint for checkpoint in saved if (checkpoint / UNFINISHED).exists())]:
-        shutil.rmtree(checkpoint, ignore_errors=True)
+    unfinished = [path for path in saved if (path / UNFINISHED).exists() and not is_sealed(path)]
+    for checkpoint in [*old, *unfinished]:
+        _remove(checkpoint)
 
 
 def _why_unfinished(checkpoint: Path) -> str:
@@ -139,8 +145,16 @@ def _why_unfinished(checkpoint: Path) -> str:
     return (noted.read_text() if noted.exists() else "") or f"it has no {MANIFEST}: its saving was cut short"
 
 
+def _remove(checkpoint: Path) -> None:
+    """Unsealed first: what is killed in the middle of this leaves rubbish, not a checkpoint that lacks files."""
+    if is_sealed(checkpoint):
+        reject(checkpoint, "its removal was cut short")
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
 def _files(checkpoint: Path) -> list[Path]:
-    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / MANIFEST)
+    ours = {checkpoint / MANIFEST, checkpoint / UNFINISHED}
+    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path not in ours)
 
 
 def _measure(path: Path) -> tuple[int, str]:
@@ -153,7 +167,7 @@ def _measure(path: Path) -> tuple[int, str]:
     return size, f"{crc:08x}"
 
 
-def _fault(path: Path, name: str, told: Mapping[str, Any]) -> str | None:
+def _fault(path: Path, name: str, told: Mapping[str, Any], pauses: tuple[float, ...] = PAUSES) -> str | None:
     try:
         if (size := path.stat().st_size) != told["bytes"]:
             return f"{name} has {size:,} bytes of {told['bytes']:,}"
@@ -162,7 +176,10 @@ def _fault(path: Path, name: str, told: Mapping[str, Any]) -> str | None:
     except FileNotFoundError:
         return f"{name} is missing"
     except OSError as error:
-        return f"{name} cannot be read: {error}"
+        if not pauses:
+            return f"{name} cannot be read: {error}"
+        time.sleep(pauses[0])
+        return _fault(path, name, told, pauses[1:])
     return None
 
 

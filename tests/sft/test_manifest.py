@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from sv6d.sft import manifest
 from sv6d.sft.manifest import (
     MANIFEST,
     begin,
@@ -15,6 +16,15 @@ from sv6d.sft.manifest import (
     seal,
     steps_saved,
 )
+
+
+class Killed(BaseException):
+    """Where kill -9 would have struck."""
+
+
+def killed(*arguments, **options):
+    raise Killed
+
 
 WEIGHTS, OPTIMIZER = bytes(range(256)) * 40, b"momentum"
 
@@ -123,6 +133,52 @@ def test_a_damaged_checkpoint_is_not_kept_in_the_place_of_a_whole_one(tmp_path):
     assert last_sealed(tmp_path) == 10
     prune(tmp_path, 1)
     assert list(steps_saved(tmp_path)) == [10]
+
+
+def test_a_killed_seal_leaves_rubbish_that_goes_with_the_next_rotation(tmp_path, monkeypatch):
+    """Between the last file and the manifest: 100 GB that nobody would ever remove."""
+    checkpoint(tmp_path, 10)
+    begin(tmp_path / "global_step_20")
+    monkeypatch.setattr(manifest, "_replace", killed)
+    with pytest.raises(Killed):
+        seal(tmp_path / "global_step_20")
+    prune(tmp_path, 1)
+    assert list(steps_saved(tmp_path)) == [10]
+
+
+def test_a_killed_removal_too(tmp_path, monkeypatch):
+    for step in (10, 20):
+        checkpoint(tmp_path, step)
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest.shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            prune(tmp_path, 1)
+    assert last_whole(tmp_path).step == 20
+    prune(tmp_path, 2)
+    assert list(steps_saved(tmp_path)) == [20]
+
+
+def test_a_seal_that_was_killed_at_its_very_end_counts(tmp_path):
+    folder = checkpoint(tmp_path, 10)
+    (folder / manifest.UNFINISHED).touch()
+    prune(tmp_path, 1)
+    assert last_whole(tmp_path) == (10, folder, [])
+
+
+@pytest.mark.parametrize(
+    ("times", "told"), [(1, []), (9, ["actor/optim_world_size_1_rank_0.pt cannot be read: [Errno 5] Away"])]
+)
+def test_a_file_system_that_is_away_for_a_moment_damages_nothing(tmp_path, monkeypatch, times, told):
+    folder, measure, failures = checkpoint(tmp_path, 10), manifest._measure, iter(range(times))
+
+    def flaky(path):
+        if path.name.startswith("optim") and next(failures, None) is not None:
+            raise OSError(5, "Away")
+        return measure(path)
+
+    monkeypatch.setattr(manifest, "_measure", flaky)
+    monkeypatch.setattr(manifest.time, "sleep", lambda seconds: None)
+    assert faults(folder) == told
 
 
 def test_a_checkpoint_begins_empty_and_is_unfinished_until_it_is_sealed(tmp_path):
