@@ -21,7 +21,7 @@ from rich.console import Console
 from ..reports.parts import ROLLOUTS, find_parts
 from ..sft.manifest import last_whole, name_latest
 from .compose import RecipeError
-from .supervise import End, Job, Limits, StopRequest, report_skipped, run
+from .supervise import End, Job, Limits, StopRequest, lasting, report_skipped, run
 
 CONFIG = "config.yaml"
 LOCK = "lock"
@@ -53,6 +53,7 @@ def train(
     shards: str,
     describe: Callable[[int, dict], str | None],
     console: Console,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Train until the run is complete, from its last whole checkpoint on; a run that is complete is left alone.
 
@@ -61,6 +62,7 @@ def train(
     Args:
         command: starts the job, when the configuration's path is added.
         shards: the folder in a checkpoint that holds the policy's shards.
+        ready: waits, before a restart, until there is again what a job needs: nodes, where one of them had died.
 
     Raises:
         JobFailed: a job failed, and a restart would not help or is not allowed; the message holds the end of its log.
@@ -81,12 +83,14 @@ def train(
     )
     limits = Limits(settings.grace, settings.stalled_after)
     restarts, failed_at = 0, None
-    with only_one(run_dir, settings.grace, title, console) as lock, StopRequest() as stop:
+    with lasting(console), only_one(run_dir, settings.grace, title, console) as lock, StopRequest() as stop:
         done = steps_done(config, shards, console)
         if done >= steps:
             console.print(f"{title}: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
             return
         while True:
+            if stop.since is not None:
+                raise Preempted(_preempted(title, None, done, steps, run_dir))
             if done:
                 console.print(f"{title}: continuing {run_dir} after step {done} of {steps}", highlight=False)
             OmegaConf.save(config, run_dir / CONFIG, resolve=True)
@@ -95,9 +99,10 @@ def train(
                 break
             began, reached = done, end.step or done
             done = steps_done(config, shards, console)
+            if done >= steps:
+                console.print(f"{title} {in_words(end)} when all its steps were done and saved", highlight=False)
+                break
             if end.status == PREEMPTED or stop.since is not None:
-                if done >= steps:
-                    break
                 raise Preempted(_preempted(title, end, done, steps, run_dir))
             why = _why_not(config, end, restarts, made=reached - began, again=reached == failed_at)
             if why:
@@ -112,8 +117,9 @@ def train(
                 highlight=False,
             )
             _pause(pause, stop)
-            if stop.since is not None:
-                raise Preempted(_preempted(title, end, done, steps, run_dir))
+            if stop.since is None:
+                ready()
+                stop.listen()
     report_skipped(run_dir, console)
 
 
@@ -168,7 +174,7 @@ def lost(run_dir: Path, done: int, reached: int) -> str:
 def in_words(end: End) -> str:
     """How a job ended, as a verb."""
     if end.stalled:
-        return "did nothing for longer than sv6d.stalled_after and was ended"
+        return "made no step for longer than sv6d.stalled_after (raise it if its steps are that slow) and was ended"
     if end.status < 0:
         return f"was killed by {signal.Signals(-end.status).name}"
     return f"ended with status {end.status}"
@@ -222,9 +228,16 @@ def _last_words(end: End) -> str:
     return (errors or lines or ["it printed nothing"])[-1][-300:]
 
 
-def _preempted(title: str, end: End, done: int, steps: int, run_dir: Path) -> str:
-    saved = "saved and ended" if end.status == PREEMPTED else f"{in_words(end)} before it could save"
-    more = "" if end.step is None or end.step <= done else f" {lost(run_dir, done, end.step).capitalize()}."
+def _preempted(title: str, end: End | None, done: int, steps: int, run_dir: Path) -> str:
+    """The message of a run that was asked to stop; `end` None: while no job ran."""
+    beyond = end is not None and end.step is not None and end.step > done
+    if end is None:
+        saved = "began no other job"
+    elif end.status != PREEMPTED:
+        saved = f"{in_words(end)} before it could save"
+    else:
+        saved = "ended, but could not save (the log says why)" if beyond else "saved and ended"
+    more = f" {lost(run_dir, done, end.step).capitalize()}." if beyond else ""
     return (
         f"{title} was asked to stop and {saved}: {done} of {steps} steps are kept in {run_dir}.{more} The same command "
         f"continues (exit status {PREEMPTED})."

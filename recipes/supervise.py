@@ -13,8 +13,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import psutil
 from rich.console import Console
@@ -25,6 +27,10 @@ from ..reports.recorder import set_aside
 POLL_SECONDS = 0.3
 TAIL_LINES = 25
 PR_SET_PDEATHSIG = 1
+AT_ONCE = 2.0
+"""Seconds within which a second SIGTERM is the first one's echo: `timeout` and others signal a process and then its group."""
+SLOW_STEPS = 3
+"""A job that has made steps counts as hung once the next one takes so many times the longest."""
 
 
 class Job(NamedTuple):
@@ -50,6 +56,10 @@ class Limits(NamedTuple):
     stalled_after: float | None = None
     """Without a step, until the job counts as hung."""
 
+    def patience(self, longest: float) -> float | None:
+        """Seconds without a step that are too many for a job whose longest took so many; None: none are."""
+        return self.stalled_after and max(self.stalled_after, SLOW_STEPS * longest)
+
 
 class End(NamedTuple):
     """How a job ended."""
@@ -64,47 +74,96 @@ class End(NamedTuple):
 
 
 class JsonLines:
-    """Follows a JSON-lines file that another process appends to; a line that is still being written is left for the next look."""
+    """Follows a JSON-lines file that another process appends to. A line that is still being written is left for the next look,
+    one that a full disk cut short is passed over: a job is not ended for what cannot be read of it."""
 
     def __init__(self, path: Path):
         self.path, self.offset = path, 0
 
     def new(self) -> Iterator[dict]:
-        if not self.path.exists():
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                lines = file.readlines()
+        except OSError:  # not there yet, or its file system is away for a moment
             return
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self.offset += len(line)
+        for line in lines:
+            if not line.endswith(b"\n"):
+                return
+            self.offset += len(line)
+            try:
                 yield json.loads(line)
+            except ValueError:
+                continue
+
+
+class Lasting:
+    """A stream that leads nowhere once its terminal is closed or its pipe's reader is gone: the log has all of it, and a job of
+    days is not ended for that."""
+
+    def __init__(self, stream: IO[str]):
+        self._stream = stream
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, act: Callable, *arguments) -> None:
+        try:
+            act(*arguments)
+        except OSError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
+@contextmanager
+def lasting(console: Console) -> Iterator[None]:
+    """A context in which nobody needs to be there to read what is printed."""
+    before, console.file = console.file, Lasting(console.file)
+    try:
+        yield
+    finally:
+        console.file = before
 
 
 class StopRequest:
-    """A context in which SIGTERM, as clusters send it, is noted rather than obeyed; a second one interrupts as Ctrl-C does."""
+    """A context in which SIGTERM, as clusters send it, is noted rather than obeyed; a second one, `AT_ONCE` later or more,
+    interrupts as Ctrl-C does."""
 
     def __init__(self):
         self.since: float | None = None
 
     def __enter__(self) -> "StopRequest":
-        self._before = signal.signal(signal.SIGTERM, self._note)
+        self._before = signal.getsignal(signal.SIGTERM)
+        self.listen()
         return self
+
+    def listen(self) -> None:
+        """Once more, after others (Ray) have put a handler of their own on the signal."""
+        signal.signal(signal.SIGTERM, self._note)
 
     def __exit__(self, *exception) -> None:
         signal.signal(signal.SIGTERM, self._before)
 
     def _note(self, signum, frame) -> None:
-        if self.since is not None:
+        now = time.monotonic()
+        if self.since is None:
+            self.since = now
+        elif now - self.since >= AT_ONCE:
             raise KeyboardInterrupt
-        self.since = time.monotonic()
 
 
 def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open: tuple[int, ...] = ()) -> End:
     """Run a job to its end, and show a line for each step that appears in its metrics; none of its processes outlives it.
 
-    On SIGTERM the job is sent one too, and has `limits.grace` seconds. On Ctrl-C, and where it does nothing for
-    `limits.stalled_after` seconds, it is ended.
+    On SIGTERM the job is sent one too, and has `limits.grace` seconds. On Ctrl-C, and where it makes no step for
+    `limits.stalled_after` seconds and `SLOW_STEPS` times as long as its longest, it is ended.
 
     Args:
         keep_open: file descriptors that the job inherits.
@@ -120,10 +179,10 @@ def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open
             stderr=subprocess.STDOUT,
             env={**os.environ, **job.environment},
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=partial(_end_with_parent, os.getpid()) if sys.platform == "linux" else None,
             pass_fds=keep_open,
         )
-    moved, told, stalled = time.monotonic(), False, False
+    moved, longest, told, stalled = time.monotonic(), 0.0, False, False
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -137,6 +196,8 @@ def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open
             while True:
                 status = child.poll()
                 for entry in follower.new():
+                    if last is not None:  # else it was the start
+                        longest = max(longest, time.monotonic() - moved)
                     moved, last = time.monotonic(), entry["step"]
                     line = job.describe(last, entry["data"])
                     if line is not None:
@@ -154,7 +215,8 @@ def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open
                         f"{job.title}: SIGTERM; the job has {limits.grace:g} s (sv6d.grace) to save and end",
                         highlight=False,
                     )
-                stalled = limits.stalled_after is not None and now - moved > limits.stalled_after
+                patience = limits.patience(longest)
+                stalled = patience is not None and now - moved > patience
                 if stalled or (stop.since is not None and now - stop.since > limits.grace):
                     end(child)
                     status = child.returncode
@@ -178,20 +240,23 @@ def notices(step: int, data: dict) -> Iterator[str]:
         )
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """In the job, before it starts: should its launcher be killed, it gets the SIGTERM that the launcher can no longer send."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it was killed before that
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end(child: subprocess.Popen, patience: float = 15.0) -> None:
-    """End a job at once: as Ctrl-C does, then not so politely."""
-    child.send_signal(signal.SIGINT)
+    """End a job at once: as Ctrl-C does, then, after `patience` seconds or at another Ctrl-C, not so politely."""
     try:
+        child.send_signal(signal.SIGINT)
         child.wait(timeout=patience)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         child.kill()
         child.wait()
-    end_session(child.pid)
+    finally:
+        end_session(child.pid)
 
 
 def end_session(session: int, patience: float = 15.0) -> None:

@@ -70,6 +70,8 @@ with open(run / "metrics.jsonl", "w", buffering=1) as metrics:
             save(step)
         while step == plan.get("wait_in") and not asked:
             time.sleep(0.01)
+if "at_end" in how:
+    die(how)
 """
 
 
@@ -103,12 +105,12 @@ class Run:
         }
         self.config = OmegaConf.create({"sv6d": settings | sv6d, "trainer": trainer | {"total_training_steps": steps}})
 
-    def go(self, describe=lambda step, data: f"step {step}"):
+    def go(self, describe=lambda step, data: f"step {step}", **more):
         (self.folder / "job.py").write_text(textwrap.dedent(FAKE))
         command = [sys.executable, "-u", str(self.folder / "job.py")]
         console = Console(file=self.out, width=400)
         try:
-            train(self.config, command, title="GRPO", shards="actor", describe=describe, console=console)
+            train(self.config, command, title="GRPO", shards="actor", describe=describe, console=console, **more)
         finally:
             self.shown = self.out.getvalue()
         return self.shown
@@ -207,7 +209,10 @@ def test_before_the_first_step_what_passes_is_tried_again_and_mistakes_are_not(t
 
 def test_a_job_that_hangs_is_ended_and_started_again(tmp_path):
     run = Run(tmp_path, {"in_step": 5, "hang": True}, stalled_after=2)
-    assert "GRPO did nothing for longer than sv6d.stalled_after and was ended after step 4" in run.go()
+    assert (
+        "GRPO made no step for longer than sv6d.stalled_after (raise it if its steps are that slow) and was ended after"
+        in run.go()
+    )
     assert run.begun_after == [0, 3]
 
 
@@ -216,6 +221,26 @@ def test_a_complete_run_is_left_alone(tmp_path):
     again = Run(tmp_path, steps=6)
     assert "is complete, 6 of 6 steps; nothing to do" in again.go()
     assert again.begun_after == [0]
+
+
+def test_a_job_that_dies_of_its_shutdown_after_the_last_step_has_done_its_work(tmp_path):
+    run = Run(tmp_path, {"at_end": True, "signal": signal.SIGKILL}, steps=6)
+    assert "GRPO was killed by SIGKILL when all its steps were done and saved" in run.go()
+    assert run.begun_after == [0]
+
+
+def test_nodes_that_died_with_a_job_are_waited_for_before_the_next(tmp_path):
+    """And whoever waits for them may take SIGTERM over, as Ray does when it is asked for its nodes."""
+    waited = []
+
+    def ready():
+        waited.append(run.begun_after)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    run = Run(tmp_path, {"in_step": 5, **KILLED}, wait_in=7)
+    with pytest.raises(Preempted, match="saved and ended: 7 of 8 steps"):
+        run.go(lambda step, data: terminate(step, data) if step == 7 else None, ready=ready)
+    assert waited == [[0]] and run.begun_after == [0, 3]
 
 
 # SIGTERM
@@ -234,6 +259,20 @@ def test_sigterm_ends_the_run_with_a_status_that_says_continue_me(tmp_path):
     assert end.value.exit_code == PREEMPTED == 75
     Run(tmp_path).go()
     assert run.begun_after == [0, 5]
+
+
+def test_one_that_arrives_between_two_jobs_starts_no_other(tmp_path):
+    run = Run(tmp_path, {"in_step": 5, **KILLED})
+    with pytest.raises(Preempted, match=r"was asked to stop and began no other job: 3 of 8 steps are kept"):
+        run.go(ready=lambda: terminate(0, {}))
+    assert run.begun_after == [0]
+
+
+def test_a_job_that_stops_but_cannot_save_is_not_said_to_have_saved(tmp_path):
+    """As on a full disk."""
+    run = Run(tmp_path, {"in_step": 6, "status": 75})
+    with pytest.raises(Preempted, match=r"ended, but could not save \(the log says why\): 3 of 8.*steps 4 to 5"):
+        run.go()
 
 
 def test_so_does_a_signal_that_reaches_the_job_alone(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from sv6d.recipes.supervise import Job, JsonLines, Limits, StopRequest, run
+from sv6d.recipes.supervise import Job, JsonLines, Limits, StopRequest, end, lasting, run
 
 LIMITS = Limits(grace=30)
 
@@ -81,6 +81,26 @@ def test_a_half_written_line_waits_for_its_end(tmp_path):
     assert list(follower.new()) == [{"step": 2}]
 
 
+def test_a_line_that_a_full_disk_cut_short_does_not_end_the_job(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "da{"step": 3}\n{"step": 4}\n')
+    assert list(JsonLines(path).new()) == [{"step": 1}, {"step": 4}]
+
+
+@pytest.mark.parametrize("gone", ["a closed terminal", "the reader of a pipe"])
+def test_a_job_outlives_those_who_look_at_it(tmp_path, gone):
+    """`sv6d grpo ... | head`, or a terminal closed on a command that does not mind."""
+    reader, writer = os.openpty() if gone == "a closed terminal" else os.pipe()
+    stream = os.fdopen(writer, "w")
+    os.close(reader)
+    console = Console(file=stream, width=200)
+    with StopRequest() as stop, lasting(console):
+        end = run(job(tmp_path, TWO_STEPS), stop, LIMITS, console)
+        console.print("and so does its launcher")
+    stream.close()
+    assert (end.status, end.step) == (0, 2)
+
+
 def test_what_a_step_says_of_checkpoints_is_shown(tmp_path):
     code = TWO_STEPS.replace(
         '{"reward": step / 10}',
@@ -139,21 +159,47 @@ def test_a_job_that_takes_longer_than_the_grace_is_ended(tmp_path):
     assert end.status == -signal.SIGINT
 
 
-def test_a_second_sigterm_does_not_wait(tmp_path):
-    def twice(step, data):
-        terminate(step, data)
-        terminate(step, data)
+def twice(step, data):
+    terminate(step, data)
+    terminate(step, data)
 
+
+def test_a_second_sigterm_does_not_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr("sv6d.recipes.supervise.AT_ONCE", 0)
     with pytest.raises(KeyboardInterrupt):
         supervise(tmp_path, SAVES_AND_ENDS, describe=twice)
+
+
+def test_two_that_come_together_are_one(tmp_path):
+    """`timeout` signals its child and then its process group: the same process twice."""
+    end, _ = supervise(tmp_path, SAVES_AND_ENDS, describe=twice)
+    assert (end.status, end.words) == (75, "saved")
+
+
+def test_an_impatient_second_ctrl_c_leaves_no_process_behind(tmp_path):
+    deaf = "import os, signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(os.getpid()); time.sleep(300)"
+    child = subprocess.Popen(
+        [sys.executable, "-u", "-c", deaf], stdout=subprocess.PIPE, start_new_session=True, text=True
+    )
+    child.stdout.readline()
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+    end(child)
+    assert child.returncode == -signal.SIGKILL
 
 
 # Jobs that hang, and what a dead job leaves behind
 
 
 def test_a_job_that_makes_no_step_for_too_long_is_ended(tmp_path):
-    end, _ = supervise(tmp_path, TWO_STEPS + "\n    import time; time.sleep(300)", limits=Limits(stalled_after=1.5))
+    end, _ = supervise(tmp_path, TWO_STEPS + "\n    import time; time.sleep(300)", limits=Limits(stalled_after=3))
     assert end.stalled and end.step == 2 and end.status != 0
+
+
+def test_slow_steps_are_not_taken_for_a_hang():
+    """Three times the longest, 3 x 3,000 s = 9,000 s, where that is more than the setting."""
+    assert Limits(stalled_after=7200).patience(longest=0) == 7200
+    assert Limits(stalled_after=7200).patience(longest=3000) == 9000
+    assert Limits(stalled_after=None).patience(longest=3000) is None
 
 
 def test_no_process_of_a_job_outlives_it(tmp_path):
