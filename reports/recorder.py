@@ -232,11 +232,12 @@ class Recorder:
 
     def _report_dropped(self) -> None:
         """Leaves the count beside the parts for the report. Only the writing thread does this: the disk may hang."""
-        if self.dropped != self._reported:
-            self._reported = self.dropped
-            text = json.dumps({"rows": self._dropped_before + self.dropped, "last": self.last_error})
-            with contextlib.suppress(OSError):  # the disk that lost the rows; `dropped` and the log still say so
+        dropped = self.dropped
+        if dropped != self._reported:
+            text = json.dumps({"rows": self._dropped_before + dropped, "last": self.last_error})
+            with contextlib.suppress(OSError):  # the disk that lost the rows: it is tried again after the next step
                 _write_text(self.directory / DROPPED, text)
+                self._reported = dropped
 
     def _waiting(self) -> list[tuple[int, Any]]:
         items = []

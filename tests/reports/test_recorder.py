@@ -100,6 +100,18 @@ def test_a_disk_without_room_drops_rows_and_training_goes_on(tmp_path):
     assert not list((tmp_path / "rollouts").glob("*.tmp"))
 
 
+def test_the_count_of_lost_rows_is_written_once_there_is_room_again(tmp_path):
+    """A disk that is quite full has no room for the count either."""
+    with Recorder(tmp_path) as recorder:
+        (tmp_path / "dropped.tmp").mkdir()  # in the way of the count, as a full disk is
+        recorder.write([row("high")], step=1)
+        recorder.flush()
+        assert read_dropped(tmp_path)["rows"] == 0
+        (tmp_path / "dropped.tmp").rmdir()
+        recorder.write([row()], step=2)
+    assert read_dropped(tmp_path)["rows"] == 1
+
+
 class HangingDisk:
     """A FIFO in the place of the file that a step is written to: opening it blocks until someone reads it."""
 
