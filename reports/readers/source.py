@@ -36,10 +36,13 @@ class ReaderError(ValueError):
 
 
 def join_attempts(attempts: Iterable[Lines]) -> pd.DataFrame | None:
-    """The metrics of a run that was resumed: a later process's first step ends what an earlier one said after it."""
+    """The metrics of a run that was resumed: a later process's first step ends what an earlier one said after it.
+
+    One that only validated an earlier checkpoint (`trainer.val_only`) adds its scores and ends nothing.
+    """
     steps: dict[int, dict[str, float]] = {}
     for lines in attempts:
-        if lines:
+        if any(not key.startswith("val-") for _, data in lines for key in data):
             steps = {step: data for step, data in steps.items() if step <= lines[0][0]}
         for step, data in lines:
             steps.setdefault(step, {}).update(data)

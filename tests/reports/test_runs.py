@@ -155,6 +155,16 @@ def test_the_generator_writes_the_recorder_s_schema(tmp_path):
     assert pq.read_schema(run / "rollouts" / part_name(1)).equals(schema())
 
 
+def test_a_later_look_at_an_earlier_checkpoint_ends_nothing(tmp_path):
+    write_metrics(tmp_path / "metrics-001.jsonl", [(step, {"critic/score/mean": step / 10}) for step in (1, 2, 3, 4)])
+    write_metrics(tmp_path / "metrics.jsonl", [(2, {"val-core/subject/reward/mean@1": 0.7})])  # trainer.val_only
+    run = load_run(tmp_path)
+    assert run.metrics["critic/score/mean"].tolist() == [0.1, 0.2, 0.3, 0.4]
+    assert summary(run)["heldout_before"] == {"subject": 0.7}
+    write_metrics(tmp_path / "metrics.jsonl", [(3, {"critic/score/mean": 0.5})])  # trained on, after step 2
+    assert load_run(tmp_path).metrics["critic/score/mean"].tolist() == [0.1, 0.2, 0.5]
+
+
 def test_the_folder_of_the_rollouts_is_the_run_too(tmp_path):
     build(tmp_path / "run", steps=2)
     assert load_run(tmp_path / "run" / "rollouts").rollouts.equals(load_run(tmp_path / "run").rollouts)
