@@ -50,8 +50,7 @@ def reward_hacking(
 
 
 def _heldout(seen: Evidence, gain: float, heldout: float, heldout_task: float) -> Iterator[Finding]:
-    """From the best validation to the last two, so that one that is merely unlucky does not count; of few, from the first to
-    the last. The mean of all tasks has to fall by twice its standard error over the tasks as well."""
+    """The mean of all tasks has to fall by twice its standard error over the tasks as well: a few held-out rows scatter."""
     steps = np.array(seen.shown["heldout"]["steps"])
     tasks = {task: as_curve(scores) for task, scores in seen.shown["heldout"]["tasks"].items()}
     tasks = {task: scores for task, scores in tasks.items() if len(scores)}
@@ -59,12 +58,7 @@ def _heldout(seen: Evidence, gain: float, heldout: float, heldout_task: float) -
         return
     table = np.stack(list(tasks.values()))
     for task, scores in {None: np.nanmean(table, axis=0), **tasks}.items():
-        measured = np.flatnonzero(np.isfinite(scores))
-        if len(measured) < 2:
-            continue
-        trend = len(measured) >= 4
-        best = measured[scores[measured[:-2]].argmax()] if trend else measured[0]
-        last = max(measured[-2:], key=lambda at: scores[at]) if trend else measured[-1]
+        best, last = _best_and_last(scores)
         falls = table[:, best] - table[:, last] if task is None else np.array([])
         falls = falls[np.isfinite(falls)]
         error = 2 * falls.std(ddof=1) / np.sqrt(len(falls)) if len(falls) > 2 else 0.0
@@ -83,13 +77,23 @@ def _heldout(seen: Evidence, gain: float, heldout: float, heldout_task: float) -
             )
 
 
+def _best_and_last(scores: np.ndarray) -> tuple[int, int]:
+    """The best validation, and the better of the last two, so that one that is merely unlucky does not count; of fewer than four,
+    the first and the last."""
+    measured = np.flatnonzero(np.isfinite(scores))
+    if len(measured) < 4:
+        return measured[0], measured[-1]
+    earlier, latest = measured[:-2], measured[-2:]
+    return earlier[scores[earlier].argmax()], latest[scores[latest].argmax()]
+
+
 @rule("A reward that never moves: a wiring error, or a task out of reach.", rollouts=24, steps=3)
 def constant_reward(seen: Evidence, rollouts: float, steps: float) -> Iterator[Finding]:
     rows = seen.run.rollouts
     if rows.empty:
         yield from _constant_reward_of_batches(seen, steps)
         return
-    rows = rows[rows["failed"] != 1.0]  # these have what a failure is given
+    rows = rows.loc[rows["failed"] != 1.0, ["task", "step", "score"]]  # the others have what a failure is given
     by = rows.groupby("task", observed=True).agg(
         low=("score", "min"), high=("score", "max"), size=("score", "count"), steps=("step", "nunique"),
         start=("step", "min"), end=("step", "max"),
