@@ -1,12 +1,12 @@
 """The rows (section 5.2.4): do they fit the schema, is there every task, and how often is each row seen in the run?"""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from omegaconf import DictConfig, OmegaConf
 
 from ...data_mixers.mixture import Mixture
-from ...data_mixers.sources import TOLERANCE
+from ...data_mixers.sources import TOLERANCE, Inspection
 from ...schema import TASKS
 from .finding import Finding, Unreadable, error, note, warning
 from .subject import Subject
@@ -22,25 +22,34 @@ MANY_PASSES = 10
 
 def rows(subject: Subject) -> Iterator[Finding]:
     """Every row against the schema: its task, its ground truth, the places of its media in the prompt."""
+    yield from _against_the_schema(lambda: subject.rows, "rows")
+
+
+def held_out(subject: Subject) -> Iterator[Finding]:
+    """As `rows`, of the rows that the run is validated on: it does not start without them."""
+    yield from _against_the_schema(lambda: subject.held_out, "held-out rows")
+
+
+def _against_the_schema(read: Callable[[], Inspection], of: str) -> Iterator[Finding]:
     try:
-        found = subject.rows
+        found = read()
     except Unreadable as wrong:
         yield error(str(wrong))
         return
     sizes = Counter(row["data_source"] for row in found.rows)
     for index, reason in list(found.homeless.items())[:3]:
-        yield error(f"{len(found.homeless)} rows are of no task, at which training stops, as row {index}: {reason}")
+        yield error(f"{len(found.homeless)} {of} are of no task, at which training stops, as row {index}: {reason}")
     by_task: dict[str, list[str]] = {}
     for index, reason in found.broken.items():
         by_task.setdefault(found.rows[index]["data_source"], []).append(reason)
     for task, reasons in by_task.items():
         many = len(reasons) > TOLERANCE * sizes[task]
         yield (error if many else warning)(
-            f"{len(reasons)} of {sizes[task]} rows of {task} are broken"
+            f"{len(reasons)} of {sizes[task]} {of} of {task} are broken"
             f"{f', more than {TOLERANCE:.0%}, at which training stops' if many else ' and will be skipped'}, as {reasons[0]}"
         )
     if not found.homeless and not found.broken:
-        yield note(f"{len(found.rows):,} rows of {len(sizes)} tasks fit the schema")
+        yield note(f"{len(found.rows):,} {of} of {len(sizes)} tasks fit the schema")
 
 
 def media_files(subject: Subject) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Room for the checkpoints, before the first one fills the disk after some hours."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,11 @@ def free_disk(subject: Subject) -> Iterator[Finding]:
     each, count = checkpoint_bytes(config, subject.model), kept(config)
     folder = Path(config.trainer.default_local_dir).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        yield error(
+            f"trainer.default_local_dir={folder}: nothing may be written in {there}. Set sv6d.run_dir to a folder of your own"
+        )
+        return
     written = sum(path.stat().st_size for path in folder.glob("global_step_*/**/*") if path.is_file())
     free = shutil.disk_usage(there).free
     text = f"{count} checkpoints of about {each / GB:,.2f} GB = {count * each / GB:,.1f} GB in {folder}, where {free / GB:,.1f} GB are free"

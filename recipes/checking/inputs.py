@@ -6,13 +6,22 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ...data_mixers.sources import row_files
 from ..compose import ROWS, Kind
 from ..launching.nodes import cluster_address
 from .finding import Finding, error, warning
 from .subject import Subject, cached_model, gpus_here
+
+OPENED = (
+    "data.custom_cls.path",
+    "reward.custom_reward_function.path",
+    "reward.reward_manager.module.path",
+    "trainer.v1.sampler.custom_sampler.path",
+    "actor_rollout_ref.rollout.agent.agent_loop_config_path",
+)
+"""Keys of files of the run's own."""
 
 
 def model_folder(config: DictConfig) -> Iterator[Finding]:
@@ -45,20 +54,50 @@ def model_folder(config: DictConfig) -> Iterator[Finding]:
 
 def row_folder(kind: Kind, config: DictConfig) -> Iterator[Finding]:
     """`sv6d.data` has row files for this kind of run."""
-    rows = Path(config.sv6d.data) / ROWS[kind]
     try:
-        row_files(rows)
+        row_files(Path(config.sv6d.data) / ROWS[kind])
     except FileNotFoundError:
-        yield error(
-            f"sv6d.data={config.sv6d.data}: there is no row file in {rows}. "
-            f"Give a folder with {ROWS[kind]}/<task>.parquet; `sv6d data demo --out {config.sv6d.data}` makes one to try."
-        )
+        yield _no_rows(config, ROWS[kind])
+
+
+def _no_rows(config: DictConfig, part: str) -> Finding:
+    return error(
+        f"sv6d.data={config.sv6d.data}: there is no row file in {Path(config.sv6d.data) / part}. "
+        f"Give a folder with {part}/<task>.parquet; `sv6d data demo --out {config.sv6d.data}` makes one to try."
+    )
 
 
 def present(subject: Subject) -> Iterator[Finding]:
-    """Model and rows of a GRPO run."""
+    """Model, rows, held-out rows and files of a GRPO run."""
     yield from model_folder(subject.config)
-    yield from row_folder("grpo", subject.config)
+    yield from _row_files(subject.config)
+    yield from _named_files(subject.config)
+
+
+def _row_files(config: DictConfig) -> Iterator[Finding]:
+    for key, part in (("data.train_files", "rl"), ("data.val_files", "heldout")):
+        files = OmegaConf.select(config, key)
+        try:
+            row_files(OmegaConf.to_container(files) if OmegaConf.is_config(files) else files or "")
+        except FileNotFoundError as missing:
+            if files == f"{config.sv6d.data}/{part}":
+                yield _no_rows(config, part)
+            else:
+                yield error(f"{key}: {str(missing).removeprefix('data files: ')}")
+
+
+def _named_files(config: DictConfig) -> Iterator[Finding]:
+    """Files and folders that the run opens by a path in the recipe: before its first step, or at it."""
+    paths = {key: OmegaConf.select(config, key) for key in OPENED}
+    if config.trainer.resume_mode == "resume_path":
+        paths["trainer.resume_from_path"] = config.trainer.resume_from_path or "nowhere"
+    elif config.trainer.resume_mode not in ("auto", "disable"):
+        yield error(f"trainer.resume_mode={config.trainer.resume_mode} is none of auto, disable and resume_path")
+    for key, path in paths.items():
+        if path and "://" not in path and not Path(path).exists():
+            yield error(
+                f"{key}={path} is not there; mend the path, which is taken from {Path.cwd()} where it is not absolute"
+            )
 
 
 def enough_gpus(config: DictConfig) -> Iterator[Finding]:

@@ -87,20 +87,26 @@ class Subject:
     def files(self) -> list[str]:
         """The row files of the run. Raises NotKnown where there are none."""
         try:
-            return row_files(self._train_files)
+            return row_files(_plain(self.config.data.train_files))
         except FileNotFoundError as missing:
             raise NotKnown(str(missing)) from missing
-
-    @property
-    def _train_files(self) -> Any:
-        files = self.config.data.train_files
-        return OmegaConf.to_container(files) if OmegaConf.is_config(files) else files
 
     @cached_property
     def rows(self) -> Inspection:
         """All rows, and what is wrong with them. Raises NotKnown where there are none, Unreadable where they cannot be read."""
+        return self._inspect(self.files)
+
+    @cached_property
+    def held_out(self) -> Inspection:
+        """As `rows`, of the held-out rows."""
         try:
-            return inspect_rows(self.files, find_taxonomy(self.config.data.get("mixture", {}).get("taxonomy")))
+            return self._inspect(row_files(_plain(self.config.data.val_files)))
+        except FileNotFoundError as missing:
+            raise NotKnown(str(missing)) from missing
+
+    def _inspect(self, files: list[str]) -> Inspection:
+        try:
+            return inspect_rows(files, find_taxonomy(self.config.data.get("mixture", {}).get("taxonomy")))
         except UNREADABLE as error:
             raise Unreadable(str(error)) from error
 
@@ -136,6 +142,10 @@ class Subject:
     def trains_here(self) -> bool:
         """Whether this machine is one that the recipe can train on: it needs no GPU, or there is one."""
         return self.config.trainer.device != "cuda" or gpus_here() > 0
+
+
+def _plain(files: Any) -> Any:
+    return OmegaConf.to_container(files) if OmegaConf.is_config(files) else files
 
 
 def cached_model(model: str) -> Path | None:

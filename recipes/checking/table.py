@@ -61,6 +61,7 @@ CHECKS = (
     Check("positions", context.positions, quick=True),
     Check("quotas", data.quotas, quick=True),
     Check("rows", data.rows),
+    Check("held-out rows", data.held_out),
     Check("vision tokens", context.vision),
     Check("training memory", memory.training),
     Check("rollout memory", memory.rollouts),

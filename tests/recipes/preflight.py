@@ -45,8 +45,10 @@ def example(task="shot_framing", media="clip.mp4", truth=SEGMENTS, **more) -> Ex
 
 
 def write_task(folder: Path, examples: list[Example], name: str | None = None) -> Path:
-    rows = [to_rl_row(one, index) for index, one in enumerate(examples)]
-    return write_rows(rows, folder / "rl" / f"{name or examples[0].task}.parquet")
+    """A row file of training, which is returned, and the same rows held out."""
+    rows, file = [to_rl_row(one, index) for index, one in enumerate(examples)], f"{name or examples[0].task}.parquet"
+    write_rows(rows, folder / "heldout" / file)
+    return write_rows(rows, folder / "rl" / file)
 
 
 def write_json(path: Path, value) -> Path:

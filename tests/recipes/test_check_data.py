@@ -1,12 +1,13 @@
 """Rows against the schema, against the quotas of the run, and the inputs that must be there at all."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from preflight import SEGMENTS, example, findings, only, subject, write_json, write_task
 from sv6d.data_mixers.rows import Example, to_rl_row, write_rows
 from sv6d.recipes.checking import inputs
-from sv6d.recipes.checking.data import media_files, quotas, rows
+from sv6d.recipes.checking.data import held_out, media_files, quotas, rows
 from sv6d.recipes.checking.finding import NotKnown
 
 
@@ -179,9 +180,39 @@ def test_a_broken_configuration_of_the_model_is_an_error(tmp_path, sound):
 
 def test_missing_rows_are_named_with_the_command_that_makes_some(tmp_path):
     write_json(tmp_path / "model" / "config.json", {})
-    [text] = present(f"sv6d.model={tmp_path / 'model'}", f"sv6d.data={tmp_path / 'data'}")
+    text, other = present(f"sv6d.model={tmp_path / 'model'}", f"sv6d.data={tmp_path / 'data'}")
     assert f"there is no row file in {tmp_path / 'data' / 'rl'}" in text
     assert f"sv6d data demo --out {tmp_path / 'data'}" in text
+    assert f"there is no row file in {tmp_path / 'data' / 'heldout'}" in other
+
+
+def test_rows_held_out_are_looked_at_like_the_others_and_have_to_be_there(tmp_path, sound):
+    assert findings(held_out, of(sound)) == [("note", "40 held-out rows of 2 tasks fit the schema")]
+    file = sound / "heldout" / "shot_framing.parquet"
+    write_rows([to_rl_row(example(truth=SEGMENTS.replace("medium shot", "somewhat close")), 0)], file)
+    level, text = only(held_out, of(sound))
+    assert level == "error" and text.startswith("1 of 1 held-out rows of shot_framing are broken, more than 10%")
+    shutil.rmtree(sound / "heldout")
+    write_json(tmp_path / "model" / "config.json", {})
+    [text] = present(f"sv6d.model={tmp_path / 'model'}", f"sv6d.data={sound}")
+    assert f"there is no row file in {sound / 'heldout'}. Give a folder with heldout/<task>.parquet" in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("data.train_files=/no/rows", "data.train_files: /no/rows does not exist"),
+        ("data.val_files=/no/rows", "data.val_files: /no/rows does not exist"),
+        ("data.custom_cls.path=/no/x.py", "data.custom_cls.path=/no/x.py is not there; mend the path"),
+        ("reward.custom_reward_function.path=mine.py", "reward.custom_reward_function.path=mine.py is not there"),
+        ("trainer.resume_mode=yes please", "trainer.resume_mode=yes please is none of auto, disable and resume_path"),
+        ("trainer.resume_mode=resume_path", "trainer.resume_from_path=nowhere is not there"),
+    ],
+)
+def test_whatever_else_is_named_by_its_path_has_to_be_there(tmp_path, sound, setting, said):
+    write_json(tmp_path / "model" / "config.json", {})
+    [text] = present(f"sv6d.model={tmp_path / 'model'}", f"sv6d.data={sound}", setting)
+    assert text.startswith(said)
 
 
 def test_more_gpus_than_there_are_are_an_error_where_the_run_would_be_here(monkeypatch):

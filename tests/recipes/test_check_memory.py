@@ -208,3 +208,11 @@ def test_checkpoints_of_the_run_itself_count_as_room(tmp_path, monkeypatch):
     written.parent.mkdir(parents=True)
     written.write_bytes(bytes(24_000))
     assert only(disk.free_disk, of)[0] == "note"
+
+
+def test_a_folder_in_which_nothing_may_be_written_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk.os, "access", lambda path, mode: False)
+    level, text = only(disk.free_disk, subject("leum_8b_1node", f"sv6d.run_dir={tmp_path}"))
+    assert (
+        level == "error" and f"nothing may be written in {tmp_path}. Set sv6d.run_dir to a folder of your own" in text
+    )
