@@ -1,0 +1,95 @@
+"""Does it fit into the nodes' own memory? verl's agent loop leaves the pixels of every sequence, each of a group's eight too, with
+TransferQueue (`agent_loop_tq.py`, `multi_modal_inputs`), whose units lie on the nodes in turn; each rank of the trainer takes a copy
+of its share for an update (`tqbridge`).
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from statistics import mean
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+
+from ..launching.pools import nodes_needed
+from .asynchrony import batches_ahead
+from .context import FRAMES_A_PATCH, clip, token_edge
+from .finding import Finding, counted, error, note, warning
+from .memory import GB, TIGHT, offloaded, require_fsdp
+from .model_size import ModelSize
+from .subject import Subject
+
+ASSUMED_NODE = 2000
+"""GB of a node of eight GPUs where `sv6d.node_gb` does not say and it is not this one."""
+PIXEL_BYTES = 4
+"""The processor writes them as fp32."""
+
+
+class Held(NamedTuple):
+    """Bytes of the fullest node's memory.
+
+    Attributes:
+        stored: pixels of the step's sequences that lie in TransferQueue there.
+        ahead: of those that rollouts have written ahead of the step, at most.
+        copied: what the trainer's ranks there take of the step.
+        offloaded: parameters and optimizer, while vLLM has the GPUs.
+    """
+
+    stored: float
+    ahead: float
+    copied: float
+    offloaded: float
+
+
+def sequence_tokens(subject: Subject) -> float:
+    """Vision tokens of a sequence, at most, in the mean over the tasks. Raises NotKnown where rows or model are not at hand."""
+    edge, by_task = token_edge(subject.config, subject.model_config), defaultdict(list)
+    for row in subject.rows.rows:
+        seconds = (row.get("extra_info") or {}).get("duration")
+        made = [clip(options, seconds, edge) for options in subject.clips(row)]
+        by_task[row["data_source"]].append(sum(one.frames // FRAMES_A_PATCH * one.pair_tokens for one in made))
+    return mean(mean(tokens) for tokens in by_task.values()) if by_task else 0.0
+
+
+def node_memory(config: DictConfig, model: ModelSize, tokens: float) -> Held:
+    """What the fullest of the nodes holds in an update, where sequences have so many vision tokens."""
+    sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+    step = sequences * tokens * model.patches * model.patch_values * PIXEL_BYTES
+    units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
+    stored = step * -(-units // nodes_needed(config)) / units
+    return Held(stored, stored * batches_ahead(config), step / config.trainer.nnodes, offloaded(config, model))
+
+
+def pixels(subject: Subject) -> Iterator[Finding]:
+    """Pixels of a step, and what is offloaded, against the memory of a node."""
+    config, model = subject.config, subject.model
+    tokens = sequence_tokens(subject)
+    if not tokens:
+        return
+    require_fsdp(config)
+    held = node_memory(config, model, tokens)
+    size, told = _node(subject)
+    text = (
+        f"a sequence has up to {tokens:,.0f} vision tokens in the mean, whose pixels verl keeps in the nodes' memory, "
+        f"{model.patches * model.patch_values * PIXEL_BYTES / 1024:.0f} KB each: {sum(held) / GB:,.1f} GB of a node ({told}): "
+        f"{held.stored / GB:,.1f} of the step, {held.ahead / GB:,.1f} of rollouts ahead of it, {held.copied / GB:,.1f} copied for the "
+        f"update, {held.offloaded / GB:,.1f} offloaded"
+    )
+    if sum(held) <= TIGHT * size:
+        yield note(text)
+        return
+    sure = held.stored + held.copied + held.offloaded > size and told.startswith("of ")
+    yield (error if sure else warning)(
+        f"{text}. A node that runs out of memory ends the run. Lower sv6d.video_tokens or data.mixture.video.fps, or "
+        f"sv6d.scale.prompts, or take more nodes than {counted(nodes_needed(config), 'node')}"
+    )
+
+
+def _node(subject: Subject) -> tuple[float, str]:
+    """Bytes of a node's memory, and where the number is from."""
+    if stated := subject.config.sv6d.get("node_gb"):
+        return stated * GB, f"of {stated:g} GB"
+    if subject.trains_here:
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return size, f"of {size / GB:,.0f} GB, as this one"
+    return ASSUMED_NODE * GB, f"assumed to have {ASSUMED_NODE:,} GB: sv6d.node_gb is not set"
