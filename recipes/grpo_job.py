@@ -41,7 +41,6 @@ def main(path: str) -> None:
     config = OmegaConf.load(path)
     stop = stop_file(config)
     stop.parent.mkdir(parents=True, exist_ok=True)
-    stop.unlink(missing_ok=True)
     auto_set_device(config)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     run_ppo(config, task_runner_class=StoppableRunner(stop))

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from ..reports.parts import ROLLOUTS, find_parts
 from ..sft.manifest import last_whole, name_latest
+from ..verl_plugin.checkpoint_folder import stop_file
 from .compose import RecipeError
 from .supervise import End, Job, Limits, StopRequest, lasting, report_skipped, run
 
@@ -83,13 +84,15 @@ def train(
     )
     limits = Limits(settings.grace, settings.stalled_after)
     restarts, failed_at = 0, None
+    by_hand = stop_file(config)
     with lasting(console), only_one(run_dir, settings.grace, title, console) as lock, StopRequest() as stop:
+        by_hand.unlink(missing_ok=True)  # of an earlier launcher's time; from now on it holds, over all jobs
         done = steps_done(config, shards, console)
         if done >= steps:
             console.print(f"{title}: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
             return
         while True:
-            if stop.since is not None:
+            if stop.since is not None or by_hand.exists():
                 raise Preempted(_preempted(title, None, done, steps, run_dir))
             if done:
                 console.print(f"{title}: continuing {run_dir} after step {done} of {steps}", highlight=False)
@@ -102,7 +105,7 @@ def train(
             if done >= steps:
                 console.print(f"{title} {in_words(end)} when all its steps were done and saved", highlight=False)
                 break
-            if end.status == PREEMPTED or stop.since is not None:
+            if end.status == PREEMPTED or stop.since is not None or by_hand.exists():
                 raise Preempted(_preempted(title, end, done, steps, run_dir))
             why = _why_not(config, end, restarts, made=reached - began, again=reached == failed_at)
             if why:
@@ -217,7 +220,7 @@ def _why_not(config: DictConfig, end: End, restarts: int, *, made: int, again: b
     if again:
         return "That is the second time at the same step without progress: it is not started again."
     if restarts >= config.sv6d.restarts:
-        return f"It was started again {restarts} times already (sv6d.restarts)."
+        return f"It was started again {restarts} time{'s' * (restarts != 1)} already (sv6d.restarts)."
     return ""
 
 

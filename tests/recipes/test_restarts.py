@@ -268,6 +268,15 @@ def test_one_that_arrives_between_two_jobs_starts_no_other(tmp_path):
     assert run.begun_after == [0]
 
 
+def test_a_run_that_is_stopped_by_hand_is_not_started_again_for_what_its_job_then_dies_of(tmp_path):
+    by_hand = tmp_path / "checkpoints" / "stop"
+    run = Run(tmp_path, {"in_step": 6, **KILLED})
+    with pytest.raises(Preempted, match="was killed by SIGKILL before it could save: 3 of 8"):
+        run.go(lambda step, data: by_hand.touch() if step == 4 else None)
+    run.go()  # the same command goes on
+    assert run.begun_after == [0, 3] and not by_hand.exists()
+
+
 def test_a_job_that_stops_but_cannot_save_is_not_said_to_have_saved(tmp_path):
     """As on a full disk."""
     run = Run(tmp_path, {"in_step": 6, "status": 75})
