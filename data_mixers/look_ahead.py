@@ -1,21 +1,25 @@
 """Rows are looked at before they are drawn, while the step before trains: a file that is slow, or hangs, then costs no time."""
 
 import os
+import weakref
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 
 class LookAhead:
     """`look(index)` of each index once, in order, on one thread.
 
-    It travels to other processes, and survives a fork, without its thread and with what was found.
+    It travels to other processes, and survives a fork, without its thread and with what was found. A process that ends does
+    not wait for the looks that are left, which may be a step's.
     """
 
     def __init__(self, look: Callable[[int], Any]):
         self._look = look
         self._looks: dict[int, Future] = {}
-        self._thread: ThreadPoolExecutor | None = None
+        self._waiting: SimpleQueue | None = None
         self._process = os.getpid()
 
     def begin(self, indices: Iterable[int]) -> None:
@@ -24,8 +28,15 @@ class LookAhead:
             self.__setstate__(self.__getstate__())
         for index in indices:
             if index not in self._looks:
-                self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="sv6d-look-ahead")
-                self._looks[index] = self._thread.submit(self._look, index)
+                self._looks[index] = Future()
+                self._waiting = self._waiting or self._start()
+                self._waiting.put((self._look, index, self._looks[index]))
+
+    def _start(self) -> SimpleQueue:
+        waiting = SimpleQueue()
+        weakref.finalize(self, waiting.put, None)  # the thread holds the queue alone
+        Thread(target=_work, args=(waiting,), name="sv6d-look-ahead", daemon=True).start()
+        return waiting
 
     def result(self, index: int) -> Any:
         """What the look at an index found; now, if it has not begun."""
@@ -41,3 +52,13 @@ class LookAhead:
         for index, value in state["found"].items():
             self._looks[index] = Future()
             self._looks[index].set_result(value)
+
+
+def _work(waiting: SimpleQueue) -> None:
+    while (job := waiting.get()) is not None:
+        look, index, found = job
+        try:
+            found.set_result(look(index))
+        except BaseException as error:  # it is for who asks
+            found.set_exception(error)
+        del job, look, found  # what holds the dataset, while nothing waits

@@ -1,7 +1,10 @@
 """Looks happen once each, in order, on a thread; what was found goes with copies and forks."""
 
+import gc
 import os
 import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -52,3 +55,19 @@ def test_a_fork_has_no_thread_and_starts_one():
     if child == 0:
         os._exit(0 if (ahead.result(2)[0], ahead.result(3)[0]) == (4, 9) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_process_that_ends_does_not_wait_for_the_looks_that_are_left():
+    """A hundred of a second each; the process is given half of that."""
+    script = "import time; from sv6d.data_mixers.look_ahead import LookAhead; LookAhead(lambda _: time.sleep(1)).begin(range(100))"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=50)
+
+
+def test_its_thread_ends_with_it():
+    ahead = LookAhead(Looks())
+    name = ahead.result(2)[1]
+    [thread] = [thread for thread in threading.enumerate() if thread.name == name and thread.is_alive()][-1:]
+    del ahead
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
