@@ -16,13 +16,15 @@ import av
 import numpy as np
 from PIL import Image
 
-from ..rewards.limits import TimeLimitError, WorkerDiedError, WorkerPool
+from ..rewards.limits import NotReadyError, TimeLimitError, WorkerDiedError, WorkerPool
 
 DECODE_SECONDS = 120.0
 """What a look at a file, or decoding it, may take (`data.mixture.decode_seconds`)."""
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _FAR = 10.0  # seconds; over longer gaps between wanted frames the reader looks for the key frame before the next
 _STEADY = 0.002  # seconds by which a frame may miss its place in a steady rate: containers round to milliseconds
+_LENGTH_IN_HEADER = {"matroska,webm", "flv"}  # of the file, not of each track; other formats count what is there
+_LAST_SECOND = 1.0  # seconds; tracks of such a file may end that far apart from what its header says
 _TURNS = Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270
 
 
@@ -52,8 +54,9 @@ class Probe(NamedTuple):
 def probe(path: str, kind: str, seconds: float = DECODE_SECONDS) -> Probe:
     """Look at a local "image" or "video" (a file, or a folder of frames); each once.
 
-    An image is decoded. Of a video the first frame is decoded and the packets from the last key frame on are read, which
-    finds a file that is empty, not a video, or cut short; damage in between is found only by decoding all of it.
+    An image is decoded. Of a video the first frame is decoded and the packets from the last key frame on are read (all, where
+    no index tells the frames' times), which finds a file that is empty, not a video, or cut short. Of Matroska, WebM and FLV
+    a missing second is not noticed, of transport streams nothing; nor is damage in between, which only decoding all finds.
 
     Args:
         seconds: how long a look may take; a file that takes longer has that as its error, and its process is gone.
@@ -69,11 +72,13 @@ def in_time(function: str, path: str, *arguments: Any, seconds: float) -> Any:
 
     Raises:
         TimeoutError: it was; the message names the file and the setting.
-        OSError: its process died (a crash in native code, or out of memory).
+        OSError: its process died (a crash in native code, or out of memory), or never began.
         Exception: what the function raises.
     """
     try:
         return _workers().submit(f"{__name__}:{function}", path, *arguments, seconds=seconds).result()
+    except NotReadyError as error:
+        raise OSError(f"{path} could not be looked at: {error}") from None
     except TimeLimitError:
         raise TimeoutError(
             f"{path} hangs its decoder: it was ended after data.mixture.decode_seconds={seconds:g}; "
@@ -166,11 +171,23 @@ def _exact_rate(seconds: float, stream) -> float:
 
 def _stamped_times(path: str) -> list[float]:
     """When each frame is shown, from the packets of the whole file."""
+    shown, end = [], 0.0
     with av.open(path) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size and not packet.is_discard]
-    if any(packet.pts is None for packet in packets):
-        raise ValueError(f"{path}: its packets carry no times; write it anew with `ffmpeg -fflags +genpts`")
-    return [float(packet.pts * packet.time_base) for packet in sorted(packets, key=lambda packet: packet.pts)]
+        video = container.streams.video[0].index
+        for packet in container.demux():
+            if not packet.size or packet.is_discard:
+                continue
+            if packet.stream_index == video:
+                if packet.pts is None:
+                    raise ValueError(f"{path}: its packets carry no times; write it anew with `ffmpeg -fflags +genpts`")
+                shown.append(float(packet.pts * packet.time_base))
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if container.format.name in _LENGTH_IN_HEADER and container.duration:
+            missing = container.duration / av.time_base - end
+            if missing > _LAST_SECOND:
+                raise ValueError(f"{path} is cut short: its last {missing:.2f} s are missing")
+    return sorted(shown)
 
 
 def _rate(times: Sequence[float], zero: float) -> tuple[int, float, float, tuple[float, ...] | None]:
@@ -230,10 +247,10 @@ def _file_frames(path: str, times: Sequence[float]):
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         zero = (container.start_time or 0) / av.time_base
-        indexed = len(stream.index_entries) > 1
+        keys = np.array([float(e.timestamp * stream.time_base) - zero for e in stream.index_entries if e.is_keyframe])
         decoded, at = container.decode(stream), -_FAR  # at: the time of the last frame that was decoded
         for wanted in times:
-            if indexed and wanted - at > _FAR:
+            if wanted - at > _FAR and ((at < keys) & (keys <= wanted)).any():  # else it would lead back
                 container.seek(int((wanted + zero) / stream.time_base), stream=stream)
                 decoded = container.decode(stream)
             while at < wanted - _STEADY:

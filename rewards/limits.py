@@ -32,6 +32,10 @@ class TimeLimitError(Exception):
     """A call was ended because its time was up."""
 
 
+class NotReadyError(TimeLimitError):
+    """A call's process did not start, or import what the call needs, in time: the call itself had not begun."""
+
+
 class WorkerDiedError(Exception):
     """The process of a call ended by itself: out of memory, a crash in native code, or an exit."""
 
@@ -105,11 +109,14 @@ class _Worker:
         self.idle = True
 
     def call(self, request: bytes, seconds: float) -> tuple[bool, Any]:
-        """(True, result) or (False, exception). Raises TimeoutError, EOFError or OSError; `idle` is then False."""
+        """(True, result) or (False, exception). Raises TimeoutError, NotReadyError, EOFError or OSError; `idle` is then False."""
         self.idle = False
         self._pipe.send_bytes(request)
         if not self._pipe.poll(START_SECONDS):
-            raise TimeoutError(f"its process was not ready within {START_SECONDS:g} s")
+            raise NotReadyError(
+                f"a process for the call was not ready within {START_SECONDS:g} s; the machine, or the disk that Python lies on, "
+                "is too slow or too busy"
+            )
         self._pipe.recv_bytes()
         if not self._pipe.poll(seconds):
             raise TimeoutError(f"it took more than {seconds:g} s")

@@ -8,7 +8,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from sv6d.data_mixers import media
 from sv6d.data_mixers.media import Probe, _rate, frame_files, in_time, probe, read_frames
+from sv6d.rewards import limits
 
 
 @pytest.fixture
@@ -44,6 +46,27 @@ def test_a_download_that_stopped_is_found(image, counting_video, streamable, kep
         cut = path.with_name(f"cut_{path.name}")
         cut.write_bytes(whole[: int(len(whole) * kept)])
         assert probe(str(cut), kind).error is not None
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "begins"), [("mkv", "libx264", 3), ("webm", "libvpx", 3), ("flv", "libx264", 0)]
+)
+def test_so_is_one_of_a_file_whose_header_alone_tells_its_length(tmp_path, suffix, codec, begins):
+    """Ten seconds, of which a download that stopped at four fifths lacks two."""
+    path = tmp_path / f"film.{suffix}"
+    noise = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in range(50):
+            frame = av.VideoFrame.from_ndarray(noise.integers(0, 256, (64, 64, 3), np.uint8), format="rgb24")
+            frame.pts = 5 * begins + i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert probe(str(path), "video") == Probe(None, 64, 64, frames=50, fps=5.0)
+    cut = path.with_name(f"cut.{suffix}")
+    cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.8)])
+    assert "is cut short: its last" in probe(str(cut), "video").error
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])
@@ -90,6 +113,16 @@ def test_a_decoder_that_crashes_costs_its_file_alone():
         in_time("os._exit", 3, seconds=5.0)
 
 
+def test_a_machine_that_is_too_busy_to_start_the_look_is_not_the_files_fault(counting_video, monkeypatch):
+    """No time to start at all, and a pool whose process has still to start."""
+    pool = limits.WorkerPool(1)
+    monkeypatch.setattr(media, "_workers", lambda: pool)
+    monkeypatch.setattr(limits, "START_SECONDS", 0)
+    error = probe(str(counting_video), "video", 7.0).error
+    assert "could not be looked at: a process for the call was not ready within 0 s" in error and "hangs" not in error
+    pool.close()
+
+
 # When frames are shown
 
 
@@ -105,6 +138,49 @@ def test_a_folder_of_frames_is_a_video_without_a_rate(tmp_path):
 def test_a_folder_needs_two_frames(tmp_path):
     Image.new("L", (32, 32)).save(tmp_path / "only.png")
     assert "holds 1 frames" in probe(str(tmp_path), "video").error
+
+
+class Counted:
+    """A container that counts the frames that it decodes."""
+
+    decoded = 0
+
+    def __init__(self, container):
+        self.container = container
+
+    def __getattr__(self, name):
+        return getattr(self.container, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.container.close()
+
+    def decode(self, stream):
+        for frame in self.container.decode(stream):
+            Counted.decoded += 1
+            yield frame
+
+
+@pytest.mark.parametrize(("gop", "most"), [(1000, 115), (10, 60)])
+def test_far_frames_are_sought_at_key_frames_and_nothing_is_decoded_twice(tmp_path, monkeypatch, gop, most):
+    """60 s at 2 frames a second, every 14 s wanted: the last is frame 112. From key frames every 5 s on, each costs at most ten."""
+    path = tmp_path / "long.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=2, options={"crf": "1", "bf": "0", "sc_threshold": "0"})
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.gop_size = 64, 64, "yuv420p", gop
+        for i in range(120):
+            picture = np.full((64, 64, 3), 2 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda *arguments: Counted(opened(*arguments)))
+    monkeypatch.setattr(Counted, "decoded", 0)
+    frames, times = read_frames(str(path), [0.0, 14.0, 28.0, 42.0, 56.0], 64, 64)
+    assert times == [0.0, 14.0, 28.0, 42.0, 56.0]
+    assert frames[:, 32, 32, 0].tolist() == pytest.approx([0, 56, 112, 168, 224], abs=4)
+    assert Counted.decoded <= most
 
 
 def test_frames_that_the_video_does_not_have_are_an_error(counting_video):
