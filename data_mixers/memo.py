@@ -1,7 +1,7 @@
 """Compute once, use G times: the G rollouts of a prompt share its decoded media and the processor's output."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from threading import Lock
@@ -57,7 +57,7 @@ class Memo:
 
 
 def _nbytes(value: Any) -> int:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):  # a processor's output is no dict
         return sum(map(_nbytes, value.values()))
     if isinstance(value, list | tuple):
         return sum(map(_nbytes, value))

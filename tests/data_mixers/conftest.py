@@ -68,7 +68,7 @@ def processor():
 @pytest.fixture(scope="session")
 def frame_number():
     """Which frame of the counting video a (3, height, width) tensor of levels 0-255 shows."""
-    return lambda frame: round((float(frame.mean()) - 20) / 4)
+    return lambda frame: round((float(frame.float().mean()) - 20) / 4)
 
 
 SEGMENTS = '{"segments": [{"start": 0.0, "end": 2.0, "labels": {"subject": {"configuration": "single-person"}}}]}'

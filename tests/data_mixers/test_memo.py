@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sv6d.data_mixers.memo import Memo
+from transformers import BatchFeature
 
 
 def test_a_value_is_computed_once():
@@ -53,6 +54,13 @@ def test_images_count_by_their_pixels():
     memo = Memo(10_000)
     memo.begin("key", lambda: {"images": [Image.new("RGB", (10, 20))], "none": None})
     assert memo.held == 600
+
+
+def test_what_a_processor_gives_counts_by_its_tensors():
+    """It is a mapping, and no dict."""
+    memo = Memo(10_000)
+    memo.begin("key", lambda: (BatchFeature({"pixel_values": np.zeros((10, 20), np.float32)}), [np.zeros(5, np.uint8)]))
+    assert memo.held == 805
 
 
 def test_what_is_too_large_to_hold_is_still_handed_out():

@@ -50,6 +50,17 @@ def test_the_frames_and_the_times_told_are_true(processor, counting_video, frame
     assert told_times(processor, videos) == pytest.approx(times, abs=0.051)
 
 
+def test_a_clip_is_held_in_bytes_of_which_the_processor_makes_what_it_makes_of_floats(processor, counting_video):
+    [(frames, metadata)] = decode(counting_video, fps=4.0)
+    assert frames.dtype == torch.uint8
+    text = ["<|vision_start|><|video_pad|><|vision_end|>"]
+    made = [
+        build_multimodal_processor_inputs(processor, text=text, videos=[(levels, metadata)])["pixel_values_videos"]
+        for levels in (frames, frames.float())
+    ]
+    assert torch.equal(*made)
+
+
 class Counting:
     """A processor that counts its calls."""
 
