@@ -2,9 +2,10 @@
 
 Weights go to vLLM over a socket in /tmp that is named by Ray's job id, and a Ray that a run starts for itself calls its first
 job `01000000`, always. A sender removes what lies at its path and binds anew: vLLM of one run then loads the weights of the
-other, or both wait for ever. The mend adds the address of the run's Ray cluster to the id, on both sides.
+other, or both wait for ever. The mend adds a mark of the run's Ray cluster to the id, on both sides.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -37,9 +38,10 @@ def apply(rollout) -> None:
 
 
 def unique_job() -> str:
-    """The job's id and its cluster's address, as a part of a file's name."""
+    """The job's id and a mark of its cluster, as a part of a file's name. A socket's path may have 107 characters, and the address
+    of a cluster on Kubernetes alone can have more than a hundred."""
     context = ray.get_runtime_context()
-    return f"{context.gcs_address.replace(':', '-')}-{context.get_job_id()}"
+    return f"{hashlib.sha256(context.gcs_address.encode()).hexdigest()[:12]}-{context.get_job_id()}"
 
 
 def _after_init(cls, action) -> None:
