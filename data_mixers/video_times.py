@@ -83,7 +83,7 @@ def clock(ids: Iterable[int], processor) -> list[float | None]:
     ids = list(ids)
     start, pad = processor.vision_start_token_id, processor.video_token_id
     begins = [i for i in range(1, len(ids)) if ids[i] == pad and ids[i - 1] == start]
-    return [_time_before(ids[:i][-LONGEST_TIMESTAMP - 1 : -1], processor) for i in begins]
+    return [_time_before(ids[max(i - 1 - LONGEST_TIMESTAMP, 0) : i - 1], processor) for i in begins]
 
 
 def _time_before(ids: list[int], processor) -> float | None:

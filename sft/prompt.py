@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from verl.utils.tokenizer import get_processor_token_id
-from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
+from ..data_mixers.prompt_length import prompt_builder
 from ..data_mixers.rows import fill_options
 from ..data_mixers.verl_dataset import MixtureDataset
 
@@ -29,13 +29,7 @@ class Prompter:
         self.processor = processor
         self.config = config
         self.patch_size = getattr(getattr(processor, "image_processor", None), "patch_size", 14)
-        self.builder = create_continuous_token_builder(
-            tokenizer,
-            hf_model_type=processor.config.model_type if processor is not None else None,
-            chat_template_kwargs=config.get("apply_chat_template_kwargs", {}),
-            mm_processor_kwargs=config.get("mm_processor_kwargs", {}),
-            processor=processor,
-        )
+        self.builder = prompt_builder(tokenizer, processor, config)
 
     def prompt(self, row: dict[str, Any]) -> tuple[list[int], dict[str, torch.Tensor]]:
         """Decode a row's media and build its prompt.
