@@ -5,7 +5,7 @@ import gradients_job
 import pytest
 import torch
 
-BOUND = 1e-5
+BOUND = 1e-5  # of each tensor's largest gradient; seen: 1.4e-7
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_two_ranks_and_one_take_the_same_first_gradient(folder, ranks):
     assert one.keys() == two.keys() and len(one) == 74  # every tensor of the model
     for name, gradient in one.items():
         assert gradient.abs().max() > 0, name
-        torch.testing.assert_close(two[name], gradient, rtol=0, atol=BOUND, msg=name)
+        torch.testing.assert_close(two[name], gradient, rtol=0, atol=BOUND * float(gradient.abs().max()), msg=name)
 
 
 @pytest.mark.slow
