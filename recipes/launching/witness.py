@@ -11,7 +11,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("sv6d", "verl", "vllm", "torch", "transformers", "ray", "TransferQueue", "qwen-vl-utils", "decord")
+PACKAGES = ("sv6d", "verl", "vllm", "torch", "transformers", "ray", "TransferQueue", "qwen-vl-utils", "av")
 
 
 def look(paths: dict[str, str], token: str, node: str, environment: list[str]) -> dict:
