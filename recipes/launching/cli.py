@@ -121,8 +121,8 @@ def ray_command(recipe, overrides, dry_run, address, follow):
 @click.option("--name", default="sv6d-grpo", show_default=True, help="Of the RayJob.")
 @click.option("--namespace", help="[default: that of kubectl's context]")
 @click.option("--gpu", default="nvidia.com/gpu", show_default=True, help="The name of the GPU resource.")
-@click.option("--cpus", default=64, show_default=True, help="Of a pod with GPUs.")
-@click.option("--memory", default="1500Gi", show_default=True, help="Of a pod with GPUs.")
+@click.option("--cpus", default=64, show_default=True, help="Of a pod.")
+@click.option("--memory", default="1500Gi", show_default=True, help="Of a pod.")
 @click.option("--attempts", default=3, show_default=True, help="How often a run that fails is started again.")
 def kubernetes_command(recipe, overrides, dry_run, out, volume, **chosen):
     """Write the manifest of RECIPE: a Ray cluster that comes up for the run and goes after it. Needs the KubeRay operator.

@@ -23,7 +23,7 @@ class Settings(NamedTuple):
         claim, mount: a PersistentVolumeClaim that every pod may write to, and where it is mounted; data, model and run are there.
         namespace: None for the one of kubectl's context.
         gpu: the resource's name.
-        cpus, memory: of a pod with GPUs; the host's memory holds the pixels of a step's videos and offloaded weights.
+        cpus, memory: of a pod; the host's memory holds the pixels of a step's videos and offloaded weights.
         attempts: how often KubeRay starts a failed run again.
     """
 
@@ -39,17 +39,20 @@ class Settings(NamedTuple):
 
 
 def manifest(config: DictConfig, command: list[str], settings: Settings) -> dict[str, Any]:
-    """Of a composed recipe and the command that runs it. The head has no GPU; each of the recipe's nodes is a pod of its own."""
-    metadata = {"name": settings.name} | ({"namespace": settings.namespace} if settings.namespace else {})
-    notice = notice_seconds(config)
-    head = pod("ray-head", settings, notice, cpus=8, memory="64Gi")
+    """Of a composed recipe and the command that runs it. Each of the recipe's nodes is a pod, and the first of them has Ray's head:
+    verl spreads its storage of pixels over all nodes of Ray alike, which a small head without GPUs would not survive."""
+    others = nodes_needed(config) - 1
+    start = logical_resources(config)
+    head, worker = pod("ray-head", config, settings), pod("ray-worker", config, settings)
     head["spec"]["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": ["bash", "-c", STOP_RUN]}}}
-    gpus = max(pool.gpus for pool in pools(config)) if config.trainer.device == "cuda" else 0
-    worker = pod("ray-worker", settings, notice, settings.cpus, settings.memory, gpus)
+    cluster = {"rayVersion": version("ray"), "headGroupSpec": {"rayStartParams": start, "template": head}}
+    if others:
+        count = dict.fromkeys(("replicas", "minReplicas", "maxReplicas"), others)
+        cluster["workerGroupSpecs"] = [{"groupName": "others", **count, "rayStartParams": start, "template": worker}]
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": metadata,
+        "metadata": {"name": settings.name} | ({"namespace": settings.namespace} if settings.namespace else {}),
         "spec": {
             "entrypoint": shlex.join(command),
             "submissionMode": "K8sJobMode",
@@ -57,31 +60,15 @@ def manifest(config: DictConfig, command: list[str], settings: Settings) -> dict
             "backoffLimit": settings.attempts,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 600,
-            "rayClusterSpec": {
-                "rayVersion": version("ray"),
-                "headGroupSpec": {"rayStartParams": {"num-gpus": "0"}, "template": head},
-                "workerGroupSpecs": [
-                    {
-                        "groupName": "gpus",
-                        "replicas": nodes_needed(config),
-                        "minReplicas": nodes_needed(config),
-                        "maxReplicas": nodes_needed(config),
-                        "rayStartParams": logical_resources(config),
-                        "template": worker,
-                    }
-                ],
-            },
+            "rayClusterSpec": cluster,
         },
     }
 
 
-def pod(name: str, settings: Settings, notice: int, cpus: int, memory: str, gpus: int = 0) -> dict[str, Any]:
-    """A pod's template: one container with the image, the volume, and memory for `/dev/shm`, through which NCCL and weights go.
-
-    Args:
-        notice: seconds between its SIGTERM and its SIGKILL.
-    """
-    resources = {"cpu": str(cpus), "memory": memory} | ({settings.gpu: str(gpus)} if gpus else {})
+def pod(name: str, config: DictConfig, settings: Settings) -> dict[str, Any]:
+    """A pod's template: one container with the image, the volume, and memory for `/dev/shm`, through which NCCL and weights go."""
+    gpus = max(pool.gpus for pool in pools(config)) if config.trainer.device == "cuda" else 0
+    resources = {"cpu": str(settings.cpus), "memory": settings.memory} | ({settings.gpu: str(gpus)} if gpus else {})
     container = {
         "name": name,
         "image": settings.image,
@@ -93,7 +80,7 @@ def pod(name: str, settings: Settings, notice: int, cpus: int, memory: str, gpus
     }
     return {
         "spec": {
-            "terminationGracePeriodSeconds": notice,
+            "terminationGracePeriodSeconds": notice_seconds(config),
             "containers": [container],
             "volumes": [
                 {"name": "shared", "persistentVolumeClaim": {"claimName": settings.claim}},

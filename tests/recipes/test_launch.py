@@ -146,6 +146,7 @@ def test_a_limit_that_would_warn_the_run_at_its_start_or_is_none_is_refused(time
 def test_a_run_that_takes_longer_to_save_is_told_sooner_wherever_it_runs(demo, batch):
     """Clusters are asked for `sv6d.grace` and a minute."""
     assert "--signal=B:TERM@1860" in options_of(batch(grace=1800))
+    demo.trainer.nnodes = 2
     settings = kubernetes.Settings("sv6d-grpo", "registry/sv6d:1", "training", "/mnt")
     cluster = (spec := kubernetes.manifest(demo, ["sv6d"], settings)["spec"])["rayClusterSpec"]
     parts = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
@@ -193,21 +194,23 @@ def test_the_manifest_is_a_rayjob_as_kuberay_defines_it(manifest):
         jsonschema.validate(typo, strict(rayjob_schema()))
 
 
-def test_a_manifest_has_a_pod_for_each_of_the_recipes_nodes_and_a_head_without_gpus(manifest):
+def test_a_manifest_has_a_pod_for_each_of_the_recipes_nodes_all_alike(manifest):
+    """verl keeps pixels on every node of Ray, the head's too."""
     cluster = manifest["spec"]["rayClusterSpec"]
     [group] = cluster["workerGroupSpecs"]
     [head], [worker] = (part["template"]["spec"]["containers"] for part in (cluster["headGroupSpec"], group))
-    assert group["replicas"] == 4
-    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "8"
-    assert "nvidia.com/gpu" not in head["resources"]["limits"]
+    assert group["replicas"] == 3  # and the head
+    assert head["resources"] == worker["resources"]
+    assert worker["resources"]["limits"] == {"cpu": "64", "memory": "1500Gi", "nvidia.com/gpu": "8"}
     assert [worker["volumeMounts"][0]["mountPath"], head["volumeMounts"][0]["mountPath"]] == ["/mnt", "/mnt"]
     assert shlex.split(manifest["spec"]["entrypoint"]) == ["sv6d", "grpo", "leum_8b_async", *PLACES]
 
 
 def test_without_gpus_a_pod_states_rays_logical_ones():
     manifest = yaml.safe_load(launch("kubernetes", "cpu_demo", *PLACES, *KUBERNETES).output)
-    [group] = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    assert group["rayStartParams"] == {"num-gpus": "1", "num-cpus": "16"}
+    cluster = manifest["spec"]["rayClusterSpec"]
+    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-gpus": "1", "num-cpus": "16"}
+    assert "workerGroupSpecs" not in cluster  # the recipe has one node
     assert "nvidia.com/gpu" not in str(manifest)
     jsonschema.validate(manifest, strict(rayjob_schema()))
 
