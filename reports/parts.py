@@ -38,19 +38,17 @@ def part_name(step: int) -> str:
     return f"step-{step:06d}.parquet"
 
 
-def part_step(path: Path) -> int | None:
-    """The step of a part by its name; None for a bundle, and for a file that is no part."""
-    match = _NAME.fullmatch(path.name)
-    return int(match[1]) if match and match[1] else None
+def part_of(path: Path) -> Part | None:
+    """What a file holds by its name; None for one that is neither part nor bundle."""
+    if match := _NAME.fullmatch(path.name):
+        first = match[1] or match[2]
+        return Part(path, int(first), int(match[3] or first))
+    return None
 
 
 def find_parts(folder: Path) -> list[Part]:
     """The parts and bundles in a folder by their first step, a bundle before the parts of its steps."""
-    found = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if match := _NAME.fullmatch(path.name):
-            first = match[1] or match[2]
-            found.append(Part(path, int(first), int(match[3] or first)))
+    found = filter(None, map(part_of, folder.iterdir() if folder.is_dir() else ()))
     return sorted(found, key=lambda part: (part.first, not part.bundled, part.last))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .parts import ROLLOUTS, find_parts
+from .parts import ROLLOUTS, find_parts, part_of
 from .readers import files
 from .readers.source import Source
 from .recorder import ABOUT, METRICS, TEXTS, read_dropped
@@ -92,6 +92,8 @@ def load_run(path: str | Path) -> Run:
         raise RunError(f"{path}: no such folder. Give the run's folder, the one that holds {ROLLOUTS}/ and {METRICS}.")
     if path.name == ROLLOUTS and find_parts(path):
         path = path.parent
+    if path.parent.name == ROLLOUTS and part_of(path):
+        path = path.parent.parent
     sources, refused, notes = files.read_sources(path)
     missing = refused + [sentence for source in sources for sentence in source.damaged]
     notes += [sentence for source in sources for sentence in source.notes]
@@ -103,7 +105,7 @@ def load_run(path: str | Path) -> Run:
         raise RunError(f"{path}: nothing to report. " + " ".join(missing))
     if told is not None and not told.lacks:
         _note_gaps(rollouts, metrics, notes)
-    beside = path if path.is_dir() else path.parent
+    beside = (told and told.folder) or (path if path.is_dir() else path.parent)
     about = _about(beside / ABOUT, missing)
     return Run(
         path,

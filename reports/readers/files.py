@@ -13,8 +13,8 @@ from .source import ReaderError, Source
 
 DEPTH = 4  # folders below the run's: TensorBoard's and W&B's own are two or three deep
 PASSED_OVER = ("checkpoints", "global_step_*", "__pycache__")
-READERS = (file_logger, wandb_offline, tensorboard_events, rollout_dumps)
-"""In the order in which their metrics are believed: doubles, doubles, single precision, none."""
+READERS = (recorded, file_logger, wandb_offline, tensorboard_events, rollout_dumps)
+"""In the order in which they are believed: rollouts with all their columns first, metrics as doubles before single precision."""
 
 
 class Found(NamedTuple):
@@ -29,13 +29,15 @@ class Found(NamedTuple):
 def read_sources(path: Path) -> Found:
     """What is in `path`, a run's folder or a single file."""
     files = [path] if path.is_file() else list(_walk(path, DEPTH))
-    recorder = recorded.read(path) if path.is_dir() else None
-    found = Found([recorder] if recorder else [], [], [])
+    found = Found([], [], [])
     files = _without_validations(files, found.notes)
+    home = path  # the recorder's folder, once it is found; what lies in it goes before what lies beside it
     for reader in READERS:
         if claimed := [file for file in files if reader.find(file)]:
             try:
+                claimed = [file for file in claimed if home in file.parents] or claimed
                 found.sources.append(reader.read(_one_run(claimed, reader.run_of, path)))
+                home = found.sources[-1].folder or home
             except ReaderError as error:
                 found.refused.append(str(error))
     return found

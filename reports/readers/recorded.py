@@ -12,24 +12,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..parts import ROLLOUTS, Part, valid_parts
+from ..parts import ROLLOUTS, Part, part_of, valid_parts
 from ..recorder import TEXTS, schema
 from .source import CATEGORIES, Source
 
 LOOKS = 3  # a run that goes on may bundle its parts between two looks
 
 
-def read(run: Path) -> Source | None:
-    """The rollouts below `run`; None where there are none."""
+def find(file: Path) -> bool:
+    return file.parent.name == ROLLOUTS and part_of(file) is not None
+
+
+def run_of(file: Path) -> Path:
+    return file.parent.parent
+
+
+def read(files: list[Path]) -> Source:
+    """The rollouts of the run that these files belong to, whatever became of the files since they were found."""
+    run = run_of(files[0])
     columns = [name for name in schema().names if name not in TEXTS]
     table, damaged = _read_all(run / ROLLOUTS, lambda part, steps: _read(part, steps, columns))
-    if table is None and not damaged:
-        return None
     rollouts = None
     if table is not None:
         held = [name for name in CATEGORIES if name in table.column_names]
         rollouts = table.to_pandas(categories=held, split_blocks=True, self_destruct=True)
-    return Source("sv6d's recorder", rollouts=rollouts, damaged=damaged, texts=partial(_texts, run / ROLLOUTS))
+    return Source(
+        "sv6d's recorder", rollouts=rollouts, damaged=damaged, texts=partial(_texts, run / ROLLOUTS), folder=run
+    )
 
 
 def _texts(folder: Path, uids: set[str] | None, steps: set[int] | None) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -27,6 +28,8 @@ class Source(NamedTuple):
     """A sentence on what these rollouts never have."""
     notes: tuple[str, ...] = ()
     """Sentences on what was mended, or left out without loss."""
+    folder: Path | None = None
+    """Where the recorder has its other files."""
     texts: Callable[[set[str] | None, set[int] | None], pd.DataFrame] | None = None
     """(uids, steps), None for all -> `step`, `uid`, `response`, `ground_truth`."""
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sv6d.reports import parts
-from sv6d.reports.parts import Part, bundle_oldest, cut_after, find_parts, part_name, part_step, write_whole
+from sv6d.reports.parts import Part, bundle_oldest, cut_after, find_parts, part_name, part_of, write_whole
 from sv6d.reports.readers import recorded
 
 SCHEMA = pa.schema([("step", pa.int64()), ("uid", pa.string()), ("score", pa.float64())])
@@ -17,6 +17,10 @@ SCHEMA = pa.schema([("step", pa.int64()), ("uid", pa.string()), ("score", pa.flo
 def write(folder, step, score):
     table = pa.table({"step": [step] * 2, "uid": [f"{step}-0", f"{step}-1"], "score": [score, score]}, schema=SCHEMA)
     write_whole(folder / part_name(step), lambda file: pq.write_table(table, file))
+
+
+def read(run):
+    return recorded.read([part.path for part in find_parts(run / "rollouts")])
 
 
 @given(st.lists(st.one_of(st.integers(1, 9), st.tuples(st.just("cut"), st.integers(0, 9))), max_size=30))
@@ -37,8 +41,8 @@ def test_whatever_is_written_bundled_and_cut_the_last_word_on_each_step_is_read(
                 else:
                     cut_after(folder, what[1], SCHEMA)
                     expected = {step: value for step, value in expected.items() if step <= what[1]}
-            found = recorded.read(Path(run))
-            rows = [] if found is None else list(zip(found.rollouts["step"], found.rollouts["score"], strict=True))
+            found = read(Path(run)).rollouts if expected else None
+            rows = [] if found is None else list(zip(found["step"], found["score"], strict=True))
             assert rows == [(step, expected[step]) for step in sorted(expected) for _ in range(2)]
     finally:
         parts.BUNDLED = bundled
@@ -55,7 +59,7 @@ def test_bundles_around_each_other_are_read_in_order(tmp_path, monkeypatch):
         "steps-000001-000005.parquet",
         "steps-000003-000004.parquet",
     ]
-    assert recorded.read(tmp_path).rollouts["step"].unique().tolist() == [1, 3, 4, 5, 6, 7]
+    assert read(tmp_path).rollouts["step"].unique().tolist() == [1, 3, 4, 5, 6, 7]
 
 
 def test_the_names_say_what_a_file_holds(tmp_path):
@@ -65,8 +69,7 @@ def test_the_names_say_what_a_file_holds(tmp_path):
         Part(tmp_path / "steps-000001-000050.parquet", 1, 50),
         Part(tmp_path / "step-000007.parquet", 7, 7),
     ]
-    assert part_step(tmp_path / "step-000007.parquet") == 7
-    assert part_step(tmp_path / "steps-000001-000050.parquet") is None
+    assert part_of(tmp_path / "step-000007.parquet").last == 7 and part_of(tmp_path / "notes.txt") is None
     assert find_parts(tmp_path / "nowhere") == []
 
 
@@ -76,6 +79,6 @@ def test_a_bundle_that_cannot_be_read_is_left_for_the_reader_to_name(tmp_path):
     write(folder, 1, 0.5)
     (folder / "steps-000002-000009.parquet").write_bytes(b"PAR1 torn")
     cut_after(folder, 4, SCHEMA)
-    found = recorded.read(tmp_path)
+    found = read(tmp_path)
     assert found.rollouts["step"].tolist() == [1, 1]
     assert found.damaged[0].startswith("rollouts/steps-000002-000009.parquet cannot be read")

@@ -165,8 +165,21 @@ def test_a_later_look_at_an_earlier_checkpoint_ends_nothing(tmp_path):
     assert load_run(tmp_path).metrics["critic/score/mean"].tolist() == [0.1, 0.2, 0.5]
 
 
+def test_a_run_is_found_below_the_folder_that_holds_it(tmp_path):
+    build(tmp_path / "demo" / "grpo", steps=2)
+    (tmp_path / "demo" / "sft").mkdir()
+    write_metrics(tmp_path / "demo" / "sft" / "metrics.jsonl", [(1, {"train/loss": 1.0})])
+    found, run = load_run(tmp_path / "demo"), load_run(tmp_path / "demo" / "grpo")
+    assert found.metrics.equals(run.metrics)
+    assert found.rollouts.equals(run.rollouts) and found.about == run.about and found.missing == run.missing == ()
+    build(tmp_path / "demo" / "other", steps=2)
+    with pytest.raises(RunError, match=r"2 runs are here, with grpo/rollouts/.*, other/rollouts/"):
+        load_run(tmp_path / "demo")
+
+
 def test_the_folder_of_the_rollouts_is_the_run_too(tmp_path):
     build(tmp_path / "run", steps=2)
+    assert len(load_run(tmp_path / "run" / "rollouts" / part_name(2)).metrics) == 3
     assert load_run(tmp_path / "run" / "rollouts").rollouts.equals(load_run(tmp_path / "run").rollouts)
 
 
