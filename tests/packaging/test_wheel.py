@@ -56,7 +56,7 @@ import sv6d.schema
 print([e.value for e in entry_points(group="verl.plugins") if e.name == "sv6d"])
 print([e.value for e in entry_points(group="vllm.general_plugins") if e.name == "sv6d"])
 recipes = ["recipes/grpo/table3.yaml", "recipes/grpo/hardware/cpu.yaml", "recipes/sft/cpu_demo.yaml"]
-for name in ["schema/taxonomy.yaml", "schema/tasks.yaml", *recipes]:
+for name in ["schema/taxonomy.yaml", "schema/tasks.yaml", "recipes/launching/slurm.sh", *recipes]:
     package, _, file = name.partition("/")
     assert files(f"sv6d.{package}").joinpath(file).is_file(), name
 print(len(sv6d.schema.TASKS))
