@@ -189,6 +189,8 @@ def only_one(run_dir: Path, patience: float, title: str, console: Console) -> It
 
     A job that lost its launcher saves and ends; that is waited for.
 
+    Where the file system knows no locks (Lustre without `-o flock`), it is said that nobody is kept out.
+
     Raises:
         RecipeError: another run is still there after `patience` seconds.
     """
@@ -208,6 +210,13 @@ def only_one(run_dir: Path, patience: float, title: str, console: Console) -> It
                         f"SIGTERM), or give this run another sv6d.run_dir."
                     ) from None
                 time.sleep(0.5)
+            except OSError as error:
+                console.print(
+                    f"[yellow]{run_dir / LOCK} cannot be locked ({error.strerror})[/]: see to it yourself that no second "
+                    f"launcher trains in this folder",
+                    highlight=False,
+                )
+                break
         yield lock.fileno()
 
 

@@ -41,6 +41,8 @@ class WarmStart(SFTTrainer):
         super()._build_ckpt_handler()
         handler, folder = self.ckpt_handler, Path(self.config.trainer.default_local_dir)
         keep, handler.max_ckpt_to_keep = handler.max_ckpt_to_keep, None
+        if self.config.trainer.nnodes > 1 and self.config.trainer.resume_mode == "auto":
+            self._find_last_whole(folder)
         save = handler.save_checkpoint
 
         def save_whole(step):
@@ -54,6 +56,15 @@ class WarmStart(SFTTrainer):
                 manifest.prune(folder, keep)
 
         handler.save_checkpoint = save_whole
+
+    def _find_last_whole(self, folder: Path) -> None:
+        """What the launcher does on one node, which several nodes have not: verl would take the last checkpoint, whole or not."""
+        if self.rank == 0:
+            found = manifest.last_whole(folder)
+            for sentence in found.rejected:
+                print(f"{sentence}; the run continues from step {found.step}", flush=True)
+            manifest.name_latest(folder, found.step)
+        torch.distributed.barrier()
 
 
 def _first(value):

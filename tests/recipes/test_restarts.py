@@ -3,6 +3,8 @@
 The jobs are small fakes: scripts that read and write checkpoints, metrics and rollouts as training does, and die as told.
 """
 
+import errno
+import fcntl
 import io
 import json
 import os
@@ -378,3 +380,11 @@ def test_a_second_launcher_waits_for_the_first_ones_job_and_then_refuses(tmp_pat
     job.communicate()
     with only_one(tmp_path, 1, "GRPO", Console(file=out, width=400)):
         pass
+
+
+def test_a_file_system_without_locks_is_told_and_trained_on_all_the_same(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert "lock cannot be locked (Operation not supported)" in Run(tmp_path, steps=3).go()
