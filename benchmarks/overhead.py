@@ -10,7 +10,8 @@ score on the same rollout. For buffer and metrics ours call verl's, so verl's sh
 What a step waits for is counted in seconds; what runs on a thread beside it, while others write and the actor is updated, in
 seconds of CPU, as if it were taken from the step. What verl's parts did for comparison is taken off the steps' time. The first
 step, which warms everything up, is left out. Overhead is what ours cost more than plain verl; the bound is 2 % of a step.
-Decoding is told apart and counts on neither side: ours happens once a prompt, plain verl's for each of its rollouts.
+Decoding is told apart and counts on neither side: ours happens once a prompt, plain verl's, which wants decord (the extra `test`),
+for each of its rollouts.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""verl 0.9.1, `workers/engine/fsdp/transformer_impl.py:466`, CPU only: the reference policy cannot be built.
+"""verl 0.9.1, `workers/engine/fsdp/transformer_impl.py:462`, CPU only: the reference policy cannot be built.
 
 Engines that only run forward offload with `CPUOffloadPolicy(pin_memory=True)`, and pinning memory needs an accelerator
 (`Cannot access accelerator device when none is available`). The mend asks for memory that is not pinned.

@@ -1,4 +1,4 @@
-"""vLLM's CPU build (0.27.1), `model_executor/layers/linear.py:218`: the second weight sync dies.
+"""vLLM's CPU build (0.27.1), `model_executor/layers/linear.py:220`: the second weight sync dies.
 
 After loading, a CPU linear layer packs its weight for oneDNN and drops the original, so the next `load_weights` fails
 with `'Parameter' object has no attribute 'weight_loader'`. The mend keeps the original; verl asks for the packing again
