@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import binom
 
 from ..numbers import COMPONENT_MEASURES
-from .evidence import Evidence, as_curve
+from .evidence import SIGMAS, Evidence, as_curve
 from .finding import Finding, Unjudged, rule
 
 WIRING = (
@@ -50,7 +50,7 @@ def reward_hacking(
 
 
 def _heldout(seen: Evidence, gain: float, heldout: float, heldout_task: float) -> Iterator[Finding]:
-    """The mean of all tasks has to fall by twice its standard error over the tasks as well: a few held-out rows scatter."""
+    """The mean of all tasks has to fall by three standard errors over the tasks as well: a few held-out rows scatter."""
     steps = np.array(seen.shown["heldout"]["steps"])
     tasks = {task: as_curve(scores) for task, scores in seen.shown["heldout"]["tasks"].items()}
     tasks = {task: scores for task, scores in tasks.items() if len(scores)}
@@ -61,7 +61,7 @@ def _heldout(seen: Evidence, gain: float, heldout: float, heldout_task: float) -
         best, last = _best_and_last(scores)
         falls = table[:, best] - table[:, last] if task is None else np.array([])
         falls = falls[np.isfinite(falls)]
-        error = 2 * falls.std(ddof=1) / np.sqrt(len(falls)) if len(falls) > 2 else 0.0
+        error = SIGMAS * falls.std(ddof=1) / np.sqrt(len(falls)) if len(falls) > 2 else 0.0
         reward = seen.since(steps[best], "reward", task)
         least = heldout_task if task else heldout
         if reward and reward.rose(gain) and scores[best] - scores[last] > max(least, error):
