@@ -187,8 +187,7 @@ def _ask(config: DictConfig, nodes: list[dict], token: Path) -> list[NodeReport]
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     expected = {name: str(value) for name, value in config.sv6d.env.items()}
-    settings = {f"sv6d.{key}": Path(config.sv6d[key]).absolute() for key in ("data", "model")}
-    paths = {setting: str(path) for setting, path in settings.items() if path.exists()}  # a model may be a hub's name
+    paths = compared_paths(config)
     register_pickle_by_value(witness)
     try:
         answers = []
@@ -200,6 +199,15 @@ def _ask(config: DictConfig, nodes: list[dict], token: Path) -> list[NodeReport]
         unregister_pickle_by_value(witness)
     ray.wait(answers, num_returns=len(answers), timeout=ANSWER_SECONDS)
     return [_report(node, answer, token, expected) for node, answer in zip(nodes, answers, strict=True)]
+
+
+def compared_paths(config: DictConfig) -> dict[str, str]:
+    """What must be the same on every node, by setting. Rows, and not the media beside them: to look at a million files takes longer
+    than a node is given to answer."""
+    settings = ("data.train_files", "data.val_files", "sv6d.model")
+    given = {setting: OmegaConf.select(config, setting) for setting in settings}
+    paths = {setting: Path(value).absolute() for setting, value in given.items() if isinstance(value, str)}
+    return {setting: str(path) for setting, path in paths.items() if path.exists()}  # a model may be a hub's name
 
 
 def _report(node: dict, answer, token: Path, expected: dict[str, str]) -> NodeReport:

@@ -40,7 +40,10 @@ def follow(address: str, job: str, echo) -> bool:
 
     try:
         asyncio.run(read())
-        return client.get_job_status(job) == "SUCCEEDED"
+        status = client.get_job_status(job)
+        if not status.is_terminal():
+            raise ConnectionError("its log ended before it did")
+        return status == "SUCCEEDED"
     except (OSError, RuntimeError) as error:
         raise RecipeError(
             f"the dashboard at {address} was lost ({error}); the job {job} goes on without this terminal. What it prints: "

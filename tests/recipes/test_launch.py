@@ -11,9 +11,10 @@ import jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner
+from ray.job_submission import JobStatus
 from sv6d.recipes.cli import main
 from sv6d.recipes.compose import RecipeError, compose
-from sv6d.recipes.launching import kubernetes, slurm
+from sv6d.recipes.launching import kubernetes, ray_job, slurm
 from sv6d.recipes.launching.pools import describe, nodes_needed, pools, unplaced
 
 PLACES = ["sv6d.data=/mnt/data", "sv6d.model=/mnt/model", "sv6d.run_dir=/mnt/runs/leum"]
@@ -248,6 +249,30 @@ def test_a_dashboard_that_is_not_there_is_one_sentence():
     result = launch("ray", "cpu_demo", *PLACES, "--address", "http://127.0.0.1:1")
     assert result.exit_code == 1
     assert result.output.startswith("Error: no Ray dashboard answers at http://127.0.0.1:1")
+
+
+class Dashboard:
+    """In place of Ray's: its log of a job ends, for one reason or another, while the job runs on."""
+
+    def __init__(self, error: Exception | None):
+        self.error = error
+
+    async def tail_job_logs(self, job):
+        yield "step 1\n"
+        if self.error:
+            raise self.error
+
+    def get_job_status(self, job):
+        return JobStatus.RUNNING
+
+
+@pytest.mark.parametrize("error", [RuntimeError("closed with code 1006"), None])
+def test_a_dashboard_that_is_lost_is_no_failure_of_the_job(error, monkeypatch):
+    monkeypatch.setattr(ray_job, "_client", lambda address: Dashboard(error))
+    seen = []
+    with pytest.raises(RecipeError, match="the job raysubmit_1 goes on without this terminal"):
+        ray_job.follow("http://head:8265", "raysubmit_1", seen.append)
+    assert seen == ["step 1\n"]
 
 
 def rayjob_schema() -> dict:

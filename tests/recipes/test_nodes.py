@@ -16,6 +16,7 @@ from sv6d.recipes.launching import witness
 from sv6d.recipes.launching.nodes import (
     NodeReport,
     cluster_address,
+    compared_paths,
     connected,
     disagreements,
     inspect_nodes,
@@ -93,6 +94,15 @@ def test_a_fingerprint_is_of_names_and_sizes(tmp_path):
     (tmp_path / "two" / "subject.parquet").write_bytes(b"more rows")
     assert fingerprint(str(tmp_path / "one")) != fingerprint(str(tmp_path / "two"))
     assert fingerprint(str(tmp_path / "none")) is None
+
+
+def test_rows_and_model_are_compared_and_not_the_media_beside_them(config, tmp_path):
+    (tmp_path / "data" / "videos").mkdir()
+    assert compared_paths(config) == {
+        "data.train_files": str(tmp_path / "data" / "rl")
+    }  # nothing held out; a model of the Hub
+    config.sv6d.model = str(tmp_path)
+    assert compared_paths(config)["sv6d.model"] == str(tmp_path)
 
 
 def test_the_witness_needs_nothing_but_python_so_that_it_can_tell_what_is_not_installed(tmp_path):
@@ -177,7 +187,7 @@ def test_a_node_is_known_for_what_it_is(cluster, config, tmp_path):
     OmegaConf.update(config, "sv6d.env.OF_THE_RECIPE", "seen", force_add=True)
     reports = inspect_nodes(config)
     assert [(node.gpus, node.error, node.shared, node.environment) for node in reports] == [(8, None, True, {})] * 4
-    assert {node.paths["sv6d.data"] for node in reports} == {fingerprint(str(tmp_path / "data"))}
+    assert {node.paths["data.train_files"] for node in reports} == {fingerprint(str(tmp_path / "data" / "rl"))}
     assert not (tmp_path / "run").exists()
     plug_in, versions = disagreements(reports)
     assert "`import verl` does not load the plug-in sv6d" in plug_in
