@@ -29,6 +29,22 @@ _SETTINGS = {
 }
 
 
+def sampler_settings(given: Mapping[str, Any] | None) -> dict[str, float]:
+    """`trainer.v1.sampler.sampler_kwargs` with what is left out.
+
+    Raises:
+        ValueError: an unknown setting, or one below 0.
+    """
+    where, given = "trainer.v1.sampler.sampler_kwargs", dict(given or {})
+    if unknown := set(given) - set(_SETTINGS):
+        raise ValueError(f"{where}.{min(unknown)} is unknown; this buffer takes {', '.join(_SETTINGS)}")
+    settings = {name: float(value) for name, value in (_SETTINGS | given).items()}
+    for name, value in settings.items():
+        if not value >= 0:
+            raise ValueError(f"{where}.{name} is {value:g}; set it to 0 or more")
+    return settings
+
+
 def BalancedReplayBuffer(trainer_mode: str, sampler_kwargs: Mapping[str, float] | None = None, **kwargs):
     """The buffer for `trainer_mode`: `BalancedSync`, whose batch is what was dispatched, or `BalancedAsync`.
 
@@ -39,11 +55,7 @@ def BalancedReplayBuffer(trainer_mode: str, sampler_kwargs: Mapping[str, float] 
     Raises:
         ValueError: an unknown setting, or one below 0.
     """
-    unknown = set(sampler_kwargs or {}) - set(_SETTINGS)
-    if unknown:
-        raise ValueError(
-            f"trainer.v1.sampler.sampler_kwargs.{min(unknown)} is unknown; this buffer takes {', '.join(_SETTINGS)}"
-        )
+    sampler_settings(sampler_kwargs)
     buffer = BalancedSync if trainer_mode == "sync" else BalancedAsync
     return buffer(trainer_mode=trainer_mode, sampler_kwargs=sampler_kwargs, **kwargs)
 
@@ -66,7 +78,7 @@ class Balanced:
     while_waiting: Callable[[str], None] | None = None
 
     def __init__(self, *, sampler_kwargs, clock: Callable[[], float] = time.monotonic, **kwargs):
-        given = {name: float(value) for name, value in (_SETTINGS | dict(sampler_kwargs or {})).items()}
+        given = sampler_settings(sampler_kwargs)
         super().__init__(sampler_kwargs=sampler_kwargs, poll_interval=given["poll_interval"], **kwargs)
         self.quota = Quota(Patience(given["wait_for_oldest"], given["wait_for_task"]), given["spares"])
         self.clock = clock

@@ -51,9 +51,13 @@ def verl_settings(subject: Subject) -> Iterator[Finding]:
         warnings.simplefilter("ignore")
         import verl.trainer.ppo.v1  # noqa: F401 (our trainers come with verl's, and not before them)
 
-        from ...verl_plugin import kl, recording
+        from ...verl_plugin import kl, recording, replay_buffer
 
-    for ask in (_validate, kl.read_settings, recording.texts_a_step):
+    def sampler(config):
+        if OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name") == "BalancedReplayBuffer":
+            replay_buffer.sampler_settings(config.trainer.v1.sampler.sampler_kwargs)
+
+    for ask in (_validate, kl.read_settings, recording.texts_a_step, sampler):
         try:
             ask(subject.config)
         except Exception as refused:  # whatever their classes raise

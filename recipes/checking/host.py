@@ -42,12 +42,15 @@ class Held(NamedTuple):
 
 
 def sequence_tokens(subject: Subject) -> float:
-    """Vision tokens of a sequence, at most, in the mean over the tasks. Raises NotKnown where rows or model are not at hand."""
+    """Vision tokens of a sequence, at most, in the mean over the tasks; a longer prompt than is allowed is skipped. Raises NotKnown
+    where rows or model are not at hand."""
+    most = subject.config.data.max_prompt_length
     edge, by_task = token_edge(subject.config, subject.model_config), defaultdict(list)
     for row in subject.rows.rows:
         seconds = (row.get("extra_info") or {}).get("duration")
         made = [clip(options, seconds, edge) for options in subject.clips(row)]
-        by_task[row["data_source"]].append(sum(one.frames // FRAMES_A_PATCH * one.pair_tokens for one in made))
+        tokens = sum(one.frames // FRAMES_A_PATCH * one.pair_tokens for one in made)
+        by_task[row["data_source"]].append(min(tokens, most))
     return mean(mean(tokens) for tokens in by_task.values()) if by_task else 0.0
 
 

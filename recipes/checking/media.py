@@ -116,7 +116,7 @@ def prompts(subject: Subject) -> Iterator[Finding]:
         except ValueError as wrong:
             refused.append(f"row {row['extra_info']['index']} of {row['data_source']}: {wrong}")
             continue
-        lengths += [] if tokens is None else [tokens]
+        lengths += [] if tokens is None else [(row["data_source"], tokens)]
         for clip in clips or ():
             videos, worst = videos + 1, max(worst, clip.error)
             if clip.error > ROUNDING + 1e-6:
@@ -128,12 +128,23 @@ def prompts(subject: Subject) -> Iterator[Finding]:
         yield note(f"the times that {videos} sampled videos' prompts tell are those of their frames, to {worst:.2f} s")
 
 
-def _told_lengths(subject: Subject, lengths: list[int], refused: list[str]) -> Iterator[Finding]:
+def _told_lengths(subject: Subject, measured: list[tuple[str, int]], refused: list[str]) -> Iterator[Finding]:
     most = subject.config.data.max_prompt_length
     for reason in refused[:FEW]:
         yield error(f"{len(refused)} sampled prompts cannot be written, as {reason}")
+    lengths = [tokens for _, tokens in measured]
     over = [tokens for tokens in lengths if tokens > most]
-    if over:
+    by_task: dict[str, list[int]] = {}
+    for task, tokens in measured:
+        by_task.setdefault(task, []).append(tokens)
+    hopeless = [task for task, found in by_task.items() if len(found) > 1 and min(found) > most]
+    if hopeless:
+        yield error(
+            f"all {len(by_task[hopeless[0]])} sampled prompts of {', '.join(hopeless)} have more than data.max_prompt_length={most:,} "
+            f"tokens, the shortest {min(by_task[hopeless[0]]):,}: where no row of a task fits, training stops. Raise it, or lower fps, "
+            f"max_frames or pixels (data.mixture.video, or the row's own)"
+        )
+    elif over:
         yield warning(
             f"{len(over)} of {len(lengths)} sampled prompts have more than data.max_prompt_length={most:,} tokens, the longest "
             f"{max(over):,}, and would be skipped: raise it, or lower fps, max_frames or pixels (data.mixture.video, or the row's own)"

@@ -61,3 +61,8 @@ def test_pixels_against_the_node(recipe, settings, level, tmp_path):
 def test_without_videos_there_is_nothing_to_say(tmp_path):
     write_task(tmp_path, [example("ocr_regular", "page.png", "text")])
     assert findings(pixels, subject("leum_8b_1node", f"sv6d.data={tmp_path}")) == []
+
+
+def test_a_prompt_that_is_longer_than_allowed_is_skipped_and_holds_no_more_than_that(tmp_path):
+    write_task(tmp_path, [video(30.0)])
+    assert sequence_tokens(subject("leum_8b_1node", f"sv6d.data={tmp_path}", "data.max_prompt_length=1000")) == 1000

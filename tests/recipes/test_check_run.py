@@ -166,6 +166,16 @@ def test_prompts_longer_than_allowed_are_counted(tmp_path, filmed):
     assert level == "warning" and "1 of 1 sampled prompts have more than data.max_prompt_length=10 tokens" in text
 
 
+def test_a_task_of_which_no_prompt_fits_would_stop_the_run(tmp_path, filmed):
+    write_video(tmp_path / "a.mp4")
+    write_video(tmp_path / "b.mp4")
+    of = filmed("a.mp4", "b.mp4")
+    of.config.data.max_prompt_length = 10
+    level, text = findings(prompts, of)[0]
+    assert level == "error" and text.startswith("all 2 sampled prompts of subject have more than")
+    assert "no row of a task fits, training stops" in text
+
+
 def test_sampling_twice_is_caught(tmp_path, filmed):
     write_video(tmp_path / "a.mp4")
     of = filmed("a.mp4")
@@ -235,6 +245,10 @@ def test_what_autograd_saves_of_a_layer_is_what_we_count():
         ("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=null", "ppo_micro_batch_size_per_gpu"),
         ("sv6d.record_responses=lots", "sv6d.record_responses=lots: give the number"),
         ("sv6d.kl.sample=-1", "sv6d.kl.sample=-1: give a share"),
+        (
+            "trainer.v1.sampler.sampler_kwargs.wait_for_task=-5",
+            "sampler_kwargs.wait_for_task is -5; set it to 0 or more",
+        ),
     ],
 )
 def test_what_verl_or_our_trainers_refuse_at_their_start_is_told_before(setting, said):

@@ -33,6 +33,11 @@ def test_an_unknown_setting_is_refused():
         make(sampler_kwargs={"wait": 3})
 
 
+def test_a_setting_below_0_is_refused():
+    with pytest.raises(ValueError, match=r"sampler_kwargs\.spares is -1; set it to 0 or more"):
+        make(sampler_kwargs={"spares": -1})
+
+
 def test_verl_finds_it_by_the_path_in_the_recipes():
     from verl.utils.import_utils import load_extern_type
 
