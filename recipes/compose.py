@@ -62,6 +62,15 @@ def _compose(kind: Kind, path: Path, overrides: list[str]) -> DictConfig:
         return hydra_compose(path.stem, [search, *overrides])
 
 
+def make_absolute(config: DictConfig) -> None:
+    """Absolute folders, since Ray's workers stand in others; a model that is no folder here is a hub's name. No shell expands the
+    ~ that stands in quotes for Hydra."""
+    for key in ("run_dir", "data", "model"):
+        path = Path(config.sv6d[key]).expanduser()
+        if key == "run_dir" or path.exists():
+            config.sv6d[key] = str(path.absolute())
+
+
 def shown(kind: Kind, config: DictConfig, what: Literal["job", "changes"]) -> str:
     """A composed recipe as YAML, resolved: all of it, or what it changes of verl's defaults and adds to them."""
     if what == "job":
@@ -142,7 +151,7 @@ def _explain(error: HydraException, kind: Kind, path: Path) -> str:
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, OverrideParseException):
         return (
-            f"{error.override} cannot be read by Hydra. A value with any of = ' \" , ( ) [ ] {{ }} or with letters beyond ASCII stands "
+            f"{error.override} cannot be read by Hydra. A value with any of = ~ ' \" , ( ) [ ] {{ }} or with letters beyond ASCII stands "
             f"in double quotes, inside the shell's: 'sv6d.run_dir=\"/a path, it is said\"'"
         )
     if not unknown:

@@ -2,14 +2,13 @@
 
 import shutil
 import sys
-from pathlib import Path
 
 import click
 from omegaconf import DictConfig
 from rich.console import Console
 
 from . import checking, restarts
-from .compose import SHOWN, compose, shown
+from .compose import SHOWN, compose, make_absolute, shown
 from .launching import nodes
 
 
@@ -47,15 +46,6 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     ready()
     job = [sys.executable, "-m", "sv6d.recipes.grpo_job"]
     restarts.train(config, job, title="GRPO", shards="actor", describe=describe_step, console=console, ready=ready)
-
-
-def make_absolute(config: DictConfig) -> None:
-    """Absolute folders, since Ray's workers stand in others; a model that is no folder here is a hub's name. A shell leaves the ~ in
-    `sv6d.run_dir=~/runs` as it is."""
-    for key in ("run_dir", "data", "model"):
-        path = Path(config.sv6d[key]).expanduser()
-        if key == "run_dir" or path.exists():
-            config.sv6d[key] = str(path.absolute())
 
 
 @click.command(name="grpo", short_help="Train with GRPO and asynchronous rollouts (section 5.2).")

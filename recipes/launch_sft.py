@@ -12,7 +12,7 @@ from ..sft.rows import count_rows
 from . import restarts
 from .checking import refuse
 from .checking.inputs import enough_gpus, model_folder, row_folder
-from .compose import SHOWN, RecipeError, compose, shown
+from .compose import SHOWN, RecipeError, compose, make_absolute, shown
 
 
 def train(config: DictConfig, console: Console | None = None) -> None:
@@ -27,6 +27,7 @@ def train(config: DictConfig, console: Console | None = None) -> None:
         Preempted: the run was asked to stop, and did.
     """
     console = console or Console()
+    make_absolute(config)
     refuse(model_folder(config))
     refuse(row_folder("sft", config))
     check_ranks(config)

@@ -2,7 +2,7 @@
 
 import pytest
 from omegaconf import OmegaConf
-from sv6d.recipes.compose import RecipeError, available, compose, leaves, shown
+from sv6d.recipes.compose import RecipeError, available, compose, leaves, make_absolute, shown
 
 OPEN = ["sv6d.data=D", "sv6d.model=M", "sv6d.run_dir=R"]
 
@@ -64,11 +64,24 @@ def test_an_unknown_key_names_the_near_keys(override, near):
     assert near in message
 
 
-@pytest.mark.parametrize("value", ["it's", "a=b", "läum"])
+@pytest.mark.parametrize("value", ["it's", "a=b", "läum", "~/runs"])
 def test_a_value_that_hydra_cannot_read_is_told_how_to_be_quoted(value):
     message = error_of(compose, "grpo", "cpu_demo", [*OPEN[:2], f"sv6d.run_dir={value}"])
     assert message.startswith(f"sv6d.run_dir={value} cannot be read by Hydra") and "double quotes" in message
     assert compose("grpo", "cpu_demo", [*OPEN[:2], f'sv6d.run_dir="{value}"']).sv6d.run_dir == value
+
+
+def test_places_are_whole_paths_for_processes_that_stand_elsewhere_and_a_hubs_name_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "rows").mkdir()
+    config = compose(
+        "sft", "cpu_demo", ["sv6d.data=rows", "sv6d.model=Qwen/Qwen3-VL-8B-Instruct", 'sv6d.run_dir="~/runs/leum"']
+    )
+    make_absolute(config)
+    assert config.sv6d.run_dir == "/home/me/runs/leum"
+    assert (config.sv6d.data, config.data.train_files) == (str(tmp_path / "rows"), str(tmp_path / "rows" / "sft"))
+    assert config.sv6d.model == "Qwen/Qwen3-VL-8B-Instruct"
 
 
 def test_open_settings_are_asked_for():
