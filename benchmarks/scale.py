@@ -178,6 +178,10 @@ def calibrated(console: Console, run: Path, against: Path | None, seed: int) -> 
     return full_scale(measured.calibration)
 
 
+ABOVE_0 = click.FloatRange(0, min_open=True)
+RESPONSES = (ABOVE_0, click.FloatRange(0), click.FloatRange(0, 1))
+
+
 @click.command(context_settings={"show_default": True}, help=__doc__.replace("\n\n", "\n\n\b\n", 1))
 @click.option(
     "--calibrate", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a run: its times."
@@ -185,13 +189,13 @@ def calibrated(console: Console, run: Path, against: Path | None, seed: int) -> 
 @click.option(
     "--against", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Predict this run as well."
 )
-@click.option("--training-seconds", type=float, help="Of a step on 8 GPUs: old log-probabilities and update.")
-@click.option("--rollout-tokens-per-second", type=float, help="Of a GPU, as busy as it gets.")
-@click.option("--sync-seconds", type=float, help="From the update to the first new rollout.")
-@click.option("--slots", type=int, help="Sequences that a GPU writes at a time.")
-@click.option("--responses", nargs=3, type=float, help="Median tokens, spread (of the logarithm), share at the limit.")
+@click.option("--training-seconds", type=ABOVE_0, help="Of a step on 8 GPUs: old log-probabilities and update.")
+@click.option("--rollout-tokens-per-second", type=ABOVE_0, help="Of a GPU, as busy as it gets.")
+@click.option("--sync-seconds", type=click.FloatRange(0), help="From the update to the first new rollout.")
+@click.option("--slots", type=click.IntRange(1), help="Sequences that a GPU writes at a time.")
+@click.option("--responses", type=RESPONSES, help="Median tokens, spread (of the logarithm), share at the limit.")
 @click.option("--nodes", "-n", multiple=True, type=click.IntRange(1), help="Numbers of nodes.  [default: 1 to 64]")
-@click.option("--steps", default=4, help="Steps to simulate after the first two.")
+@click.option("--steps", default=4, type=click.IntRange(1), help="Steps to simulate after the first two.")
 @click.option("--seed", default=0, help="Of the responses' lengths.")
 def main(calibrate, against, nodes, steps, seed, **own):
     console = Console(width=max(100, Console().width))

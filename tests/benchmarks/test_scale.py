@@ -245,3 +245,19 @@ def test_own_times_take_the_place_of_assumptions():
     assert result.exit_code == 0
     assert "train        1" in result.output and "sync         7" in result.output  # 390 s x 8 GPUs / 3,120 sequences
     assert "writes 2,000 tokens/s; responses have 10" in result.output
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "--slots 0",
+        "--steps 0",
+        "--training-seconds -5",
+        "--rollout-tokens-per-second 0",
+        "--responses 100 0.5 2",
+        "--nodes 0",
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(wrong):
+    result = CliRunner().invoke(main, wrong.split())
+    assert result.exit_code == 2 and "is not in the range" in result.output
