@@ -114,7 +114,7 @@ def train(
             failed_at, pause = reached, min(settings.restart_pause * 2**restarts, LONGEST_PAUSE)
             restarts += 1
             console.print(
-                f"[yellow]{title} {in_words(end)}[/] after step {reached}: {_last_words(end)}\n"
+                f"[yellow]{title} {in_words(end)}[/] after step {reached}{_last_words(end)}\n"
                 f"  {lost(run_dir, done, reached)}\n"
                 f"  restart {restarts} of {settings.restarts} in {pause:g} s",
                 highlight=False,
@@ -234,10 +234,11 @@ def _why_not(config: DictConfig, end: End, restarts: int, *, made: int, again: b
 
 
 def _last_words(end: End) -> str:
-    """The line that says most of why a job died: its last error."""
+    """The line that says most of why a job died: its last error. One that a signal killed had no time to give a reason."""
     lines = [line.strip() for line in end.words.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\w(Error|Exception|Died|Exit)\b.*:", line)]
-    return (errors or lines or ["it printed nothing"])[-1][-300:]
+    told = errors or ([] if end.status < 0 else lines or ["it printed nothing"])
+    return f": {told[-1][-300:]}" if told else ""
 
 
 def _preempted(title: str, end: End | None, done: int, steps: int, run_dir: Path) -> str:

@@ -1,5 +1,5 @@
 """One run of GRPO on real verl, Ray and vLLM that meets what clusters do (docs/surviving.md): it is preempted, its last checkpoint
-is damaged, its disk is full, its rollout engine is killed. And a run with constrained answers.
+is damaged, its disk is full, its driver is killed, its rollout engine is killed. And a run with constrained answers.
 """
 
 import json
@@ -26,7 +26,7 @@ from sv6d.sft import manifest
 
 pytestmark = pytest.mark.slow
 
-STEPS, SAVED, PROMPTS, GROUP, ROWS = 6, 2, 13, 2, 8
+STEPS, SAVED, PROMPTS, GROUP, ROWS = 5, 2, 13, 2, 8
 PREEMPTED = 75
 
 
@@ -38,7 +38,8 @@ def arguments(data: Path, model: Path, run_dir: Path, **more) -> list[str]:
         "sv6d.group_size": GROUP,
         "sv6d.scale.prompts": 1 / 30,  # one prompt a task and step
         "sv6d.restart_pause": 0,
-        "trainer.total_training_steps": STEPS,
+        "sv6d.restarts": 1,
+        "trainer.total_training_steps": STEPS + 1,  # the last one is not reached
         "trainer.val_before_train": "false",
         "trainer.test_freq": -1,
         "trainer.save_freq": SAVED,
@@ -132,12 +133,14 @@ class Survived(NamedTuple):
     saved: int
     third: pd.DataFrame
     continued: str
+    failed: int
+    left_at_last: list
 
 
 @pytest.fixture(scope="module")
 def survived(small_data, tmp_path_factory, tiny_model):
-    """Preempted after step 3, its checkpoint damaged; gone on from step 2, no room for step 4's checkpoint, its engine killed in
-    step 5; gone on from step 2 again, to the end."""
+    """Preempted after step 3, its checkpoint damaged; gone on from step 2, no room for step 4's checkpoint, its driver killed in
+    step 5; gone on from step 2 again, its engine killed in step 6, with no restart left."""
     run_dir = tmp_path_factory.mktemp("survived") / "run"
     disk = Disk(run_dir / "checkpoints")
     command = arguments(small_data, tiny_model, run_dir)
@@ -157,10 +160,14 @@ def survived(small_data, tmp_path_factory, tiny_model):
         second.wait_for("step    3   reward")
         with disk.full(second.job().pid):
             second.wait_for("step    4   reward")
-        (engine,) = [p for p in session(second.job().pid) if "EngineCore" in " ".join([p.name(), *p.cmdline()])]
+        second.job().kill()
+        second.wait_for("step    5   reward")
+        job = second.job().pid
+        (engine,) = [p for p in session(job) if "EngineCore" in " ".join([p.name(), *p.cmdline()])]
         engine.kill()
-        assert second.ended() == 0, second.shown
-        yield Survived(run_dir, disk, first.shown, status, left, saved, third, second.shown)
+        failed = second.ended()
+        left_at_last = session(job)
+        yield Survived(run_dir, disk, first.shown, status, left, saved, third, second.shown, failed, left_at_last)
     finally:
         for launched in (found for found in (locals().get("first"), locals().get("second")) if found):
             if launched.process.poll() is None:
@@ -175,11 +182,11 @@ def test_a_preempted_run_saves_and_ends_with_a_status_that_says_so(survived):
         3,
         4,
     )  # the step that was under way is given up, or finished where it was past its rollouts
-    assert f"asked to stop and saved and ended: {survived.saved} of {STEPS} steps" in flat(survived.preempted)
+    assert f"asked to stop and saved and ended: {survived.saved} of {STEPS + 1} steps" in flat(survived.preempted)
 
 
 def test_no_process_is_left_behind(survived):
-    assert survived.left == []
+    assert survived.left == survived.left_at_last == []
 
 
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(survived):
@@ -196,14 +203,22 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(survived):
     assert survived.disk.error in log or survived.disk.mounted  # torch says only that a write fell short
 
 
-def test_a_killed_engine_ends_the_job_which_is_started_again_after_the_last_whole_checkpoint(survived):
+def test_a_job_whose_driver_is_killed_is_started_again_after_the_last_whole_checkpoint(survived):
+    """Whatever Ray, workers and engine it left behind."""
     shown = flat(survived.continued)
+    assert "GRPO was killed by SIGKILL after step 4" in shown
     assert (
         "it continues after step 2: steps 3 to 4 (52 rollouts) are trained again, and what step 5 had begun is begun anew"
         in shown
     )
-    assert "restart 1 of 3 in 0 s" in shown
-    assert "restart 2" not in shown
+    assert "restart 1 of 1 in 0 s" in shown
+
+
+def test_a_killed_engine_ends_the_job_at_once_and_restarts_have_a_limit(survived):
+    shown = flat(survived.continued)
+    assert survived.failed == 1
+    assert "It was started again 1 time already (sv6d.restarts)" in shown
+    assert "WorkerDied: rollout server 0: its engine died; the run cannot go on without it" in shown
 
 
 def flat(shown: str) -> str:
@@ -240,10 +255,10 @@ def test_a_step_that_was_lost_is_trained_again_on_the_same_prompts(survived):
 def test_whole_checkpoints_are_left_each_with_a_position_and_little_more(survived):
     """All that was dispatched when it was saved: the steps, and what rollouts had begun ahead."""
     found = manifest.last_whole(survived.disk.folder)
-    assert (found.step, found.rejected) == (STEPS, [])
-    assert list(manifest.steps_saved(survived.disk.folder)) == [STEPS, STEPS - SAVED]  # max_actor_ckpt_to_keep is 2
+    assert (found.step, found.rejected) == (4, [])
+    assert list(manifest.steps_saved(survived.disk.folder)) == [4, 4 - SAVED]  # max_actor_ckpt_to_keep is 2
     state = torch.load(found.folder / "data.pt")
-    assert STEPS * PROMPTS <= state["position"] <= (STEPS + 8) * PROMPTS
+    assert 4 * PROMPTS <= state["position"] <= (4 + 8) * PROMPTS
     assert len(json.dumps(state)) < 1_024
 
 

@@ -130,7 +130,7 @@ def test_a_job_that_is_killed_is_started_again_and_what_was_lost_is_told(tmp_pat
     run = Run(tmp_path, {"in_step": 6, **KILLED})
     shown = run.go()
     assert run.begun_after == [0, 3]
-    assert "GRPO was killed by SIGKILL after step 5: no reason" in shown
+    assert "GRPO was killed by SIGKILL after step 5\n" in shown
     assert (
         "continues after step 3: steps 4 to 5 (10 rollouts) are trained again, and what step 6 had begun is begun anew"
         in shown
@@ -138,6 +138,22 @@ def test_a_job_that_is_killed_is_started_again_and_what_was_lost_is_told(tmp_pat
     assert "restart 1 of 3 in 0 s" in shown
     lines = [line for line in shown.splitlines() if line.startswith("step ")]
     assert lines == [f"step {step}" for step in (1, 2, 3, 4, 5, 4, 5, 6, 7, 8)]
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (
+            {"status": 1, "words": "ValueError: row 17\nshutting down"},
+            "ended with status 1 after step 3: ValueError: row 17\n",
+        ),
+        ({"status": 3, "words": "no reason"}, "ended with status 3 after step 3: no reason\n"),
+        ({**KILLED, "words": "Training: 67% 4/6"}, "killed by SIGKILL after step 3\n"),
+        ({**KILLED, "words": "MemoryError: 8 GB"}, "killed by SIGKILL after step 3: MemoryError: 8 GB\n"),
+    ],
+)
+def test_why_a_job_died_is_told_by_its_last_error(tmp_path, how, told):
+    assert told in Run(tmp_path, {"in_step": 4, **how}).go()
 
 
 def test_at_a_checkpoint_no_finished_step_is_lost(tmp_path):
