@@ -1,11 +1,14 @@
 """Whether a run's workers live: real Ray actors that are busy, die, and lose the engine that they serve."""
 
 import os
+import signal
 import time
 from types import SimpleNamespace
 
 import pytest
 import ray
+from sv6d.recipes.compose import compose
+from sv6d.recipes.demo.model import build_model
 from sv6d.verl_plugin.watching import Watch, WorkerDied
 
 pytestmark = pytest.mark.slow  # Ray takes ten seconds to start
@@ -41,6 +44,20 @@ def test_a_dead_worker_is_told_by_name(queue):
     with pytest.raises(WorkerDied, match=r"^reward worker 1 died; the run cannot go on without it"):
         until_told(watch)
     ray.kill(alive)
+
+
+def test_so_is_verls_reward_worker_that_is_killed(queue, tmp_path):
+    from verl.experimental.reward_loop.reward_loop import RewardLoopManager
+
+    build_model([([{"role": "user", "content": "?"}], "!")], tmp_path)
+    paths = ["sv6d.data=d", f"sv6d.model={tmp_path}", f"sv6d.run_dir={tmp_path}"]
+    (worker,) = RewardLoopManager(compose("grpo", "cpu_demo", paths)).reward_loop_workers
+    watch = Watch({"reward worker 0": worker})
+    pid = ray.get(worker.__ray_call__.remote(lambda actor: os.getpid()))
+    watch.look()
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerDied, match=r"^reward worker 0 died"):
+        until_told(watch)
 
 
 def test_a_server_without_its_engine_is_a_dead_one(queue):
