@@ -56,7 +56,7 @@ def _client(address: str):
 
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:
         raise RecipeError(
             f"no Ray dashboard answers at {address}: {error}\nIt is where the cluster's head was started, on port 8265 unless "
             "`ray start --head --dashboard-port` says another; from elsewhere forward it (ssh -L 8265:localhost:8265 HEAD)."

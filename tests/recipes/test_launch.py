@@ -245,10 +245,11 @@ def test_what_could_only_fail_after_the_queue_is_refused_before_it():
     assert "3,120 sequences, which do not divide over 32 data-parallel ranks" in result.output
 
 
-def test_a_dashboard_that_is_not_there_is_one_sentence():
-    result = launch("ray", "cpu_demo", *PLACES, "--address", "http://127.0.0.1:1")
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "nonsense"])
+def test_a_dashboard_that_is_not_there_is_one_sentence(address):
+    result = launch("ray", "cpu_demo", *PLACES, "--address", address)
     assert result.exit_code == 1
-    assert result.output.startswith("Error: no Ray dashboard answers at http://127.0.0.1:1")
+    assert result.output.startswith(f"Error: no Ray dashboard answers at {address}")
 
 
 class Dashboard:
