@@ -1,6 +1,7 @@
 """verl as it is installed, and the cluster: is the plug-in in place wherever verl runs, does verl take the recipe, do nodes agree?"""
 
 import contextlib
+import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ...schema.names import near_names
 from ..compose import RecipeError
-from .finding import Finding, NotKnown, counted, error, note
+from .finding import Finding, NotKnown, counted, error, note, warning
 from .subject import Subject
 
+LOGGERS = ("wandb", "tensorboard", "mlflow", "swanlab", "clearml", "trackio")
+"""verl's loggers whose package has their name."""
 REWARD_MANAGER = "reward.reward_manager.name"
 
 
@@ -43,6 +46,18 @@ def names(subject: Subject) -> Iterator[Finding]:
         for name in [given] if isinstance(given, str) else given or []:
             if name not in there:
                 yield error(f"{key}={name} is none that verl has; {near_names(name, there)}")
+
+
+def loggers(subject: Subject) -> Iterator[Finding]:
+    """Packages of the loggers that the recipe asks for."""
+    asked = subject.config.trainer.logger
+    for name in [asked] if isinstance(asked, str) else asked or []:
+        if name in LOGGERS and importlib.util.find_spec(name) is None:
+            kind = error if subject.trains_here else warning
+            yield kind(
+                f"trainer.logger asks for {name}, which is not installed here, and the run ends where it is not: pip install {name} on the "
+                f"machine of the driver, or take it out"
+            )
 
 
 def verl_settings(subject: Subject) -> Iterator[Finding]:

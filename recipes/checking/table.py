@@ -81,6 +81,7 @@ CHECKS = (
     Check("GPUs", inputs.gpus),
     Check("plug-in", environment.plug_in),
     Check("names", environment.names),
+    Check("loggers", environment.loggers, quick=True),
     Check("verl's settings", environment.verl_settings),
     Check("nodes", environment.nodes, "cluster"),
 )

@@ -168,6 +168,17 @@ def test_a_reward_manager_of_ones_own_file_has_any_name(monkeypatch):
     assert findings(environment.names, subject("leum_8b_1node", *own)) == []
 
 
+def test_a_logger_that_is_not_installed_is_named(monkeypatch):
+    assert findings(environment.loggers, subject("cpu_demo", "trainer.logger=[console, tensorboard]")) == []
+    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    level, text = only(environment.loggers, subject("cpu_demo", "trainer.logger=[file, wandb]"))
+    assert (
+        level == "error"
+        and "trainer.logger asks for wandb, which is not installed here" in text
+        and "pip install wandb" in text
+    )
+
+
 def test_where_verl_does_not_load_no_name_is_checked(monkeypatch):
     monkeypatch.setattr(environment, "_probe", lambda: {"loaded": False, "problems": ["no verl"]})
     with pytest.raises(NotKnown, match="verl does not load"):
