@@ -44,8 +44,12 @@ def test_tokens_of_a_sequence_are_the_mean_of_the_tasks_whatever_their_rows(tmp_
         ("leum_8b_sync", ["sv6d.node_gb=2000"], "error"),  # 2 x 1.18 TB and 105 GB offloaded
         ("leum_8b_sync", [], "warning"),  # 2,000 GB are only assumed
         ("leum_8b_async", ["sv6d.node_gb=2000"], "note"),  # 0.29 TB, as much ahead, 0.39 TB
-        ("leum_2b_1gpu", ["sv6d.node_gb=250"], "note"),  # 7,980 tokens: 61 GB, copied, and as much ahead, and 26 GB
-        ("leum_2b_1gpu", ["sv6d.node_gb=200"], "warning"),
+        (
+            "leum_2b_1gpu",
+            ["sv6d.node_gb=250", "sv6d.model=Qwen/Qwen3-VL-2B-Instruct"],
+            "note",
+        ),  # 7,980 tokens: 61 GB, copied, and as much ahead, and 26 GB
+        ("leum_2b_1gpu", ["sv6d.node_gb=200", "sv6d.model=Qwen/Qwen3-VL-2B-Instruct"], "warning"),
     ],
 )
 def test_pixels_against_the_node(recipe, settings, level, tmp_path):
