@@ -197,7 +197,10 @@ def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open
                 status = child.poll()
                 for entry in follower.new():
                     if last is not None:  # else it was the start
-                        longest = max(longest, time.monotonic() - moved)
+                        took = time.monotonic() - moved
+                        if longest <= limits.grace < took:
+                            bar.console.print(too_slow(took, limits.grace), highlight=False)
+                        longest = max(longest, took)
                     moved, last = time.monotonic(), entry["step"]
                     line = job.describe(last, entry["data"])
                     if line is not None:
@@ -227,6 +230,14 @@ def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open
         raise
     end_session(child.pid)
     return End(status, last, stalled, tail(job.log, since=printed_before))
+
+
+def too_slow(took: float, grace: float) -> str:
+    """What a step means that takes longer than the job has between SIGTERM and its end."""
+    return (
+        f"[yellow]a step took {took:.0f} s, and a job that is asked to stop has {grace:g} s (sv6d.grace)[/]: in the middle of an "
+        f"update it will not come to save. Raise sv6d.grace where the cluster gives the time, or lower trainer.save_freq"
+    )
 
 
 def notices(step: int, data: dict) -> Iterator[str]:

@@ -202,6 +202,20 @@ def test_slow_steps_are_not_taken_for_a_hang():
     assert Limits(stalled_after=None).patience(longest=3000) is None
 
 
+def test_steps_that_are_longer_than_the_time_to_stop_are_told_once(tmp_path):
+    code = """
+        import json, os, time
+        with open(os.environ["METRICS"], "w", buffering=1) as file:
+            for step in (1, 2, 3):
+                file.write(json.dumps({"step": step, "data": {"reward": 0}}) + chr(10))
+                time.sleep(0.5)
+    """
+    _, shown = supervise(tmp_path, code, limits=Limits(grace=0.2))
+    assert shown.count("a job that is asked to stop has 0.2 s (sv6d.grace): in the middle of an update") == 1
+    _, shown = supervise(tmp_path, code, limits=Limits(grace=60))
+    assert "sv6d.grace" not in shown
+
+
 def test_no_process_of_a_job_outlives_it(tmp_path):
     """As Ray's and vLLM's would that of a job which was killed: in its session, in process groups of their own."""
     code = """
