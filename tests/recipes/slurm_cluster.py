@@ -52,14 +52,14 @@ class Slurm:
         files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         options = [f"--{option}={self.folder}/munge.{name}" for option, name in files.items()]
         self._daemon("munged", "--force", "--foreground", *options)
-        self._until(lambda: (self.folder / "munge.socket").exists())
+        self.until(lambda: (self.folder / "munge.socket").exists())
         about = {"host": socket.gethostname().split(".")[0], "user": self.output("id", "-un").strip()}
         text = CONFIGURATION.format(folder=self.folder, ports=free_ports(3), **about)
         (self.folder / "slurm.conf").write_text(text)
         self._daemon("slurmctld", "-D")
         for node in NODES:
             self._daemon("slurmd", "-D", "-N", node)
-        self._until(lambda: self.output("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES))
+        self.until(lambda: self.output("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES))
 
     def stop(self) -> None:
         for daemon in reversed(self.daemons):
@@ -81,14 +81,14 @@ class Slurm:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def wait(self, number: str, *states: str, seconds: float = 120) -> dict[str, str]:
-        self._until(lambda: self.job(number).get("JobState") in states, seconds)
+        self.until(lambda: self.job(number).get("JobState") in states, seconds)
         return self.job(number)
 
     def _daemon(self, *command: str) -> None:
         with (self.folder / f"{command[0]}-{len(self.daemons)}.out").open("w") as log:
             self.daemons.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT))
 
-    def _until(self, true, seconds: float = 30) -> None:
+    def until(self, true, seconds: float = 30) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, self._words()

@@ -1,18 +1,26 @@
 """Our batch file on a real Slurm of two nodes: Ray comes up on both, the run and its node check reach them, a warning before the time
 limit reaches the run, which goes on in the next attempt."""
 
+import shlex
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from slurm_cluster import Slurm
 from sv6d.recipes.cli import main
-from sv6d.recipes.compose import compose
-from sv6d.recipes.launching import slurm as batch
 
 pytestmark = pytest.mark.slow
+
+RUN = """#!{python}
+import signal, subprocess, sys, time
+subprocess.run(["{bin}/sv6d", *sys.argv[1:], "--dry-run"], check=True)
+def save(*_): print("saved", flush=True); sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+print("training", flush=True)
+time.sleep(100)
+"""
+"""In place of `sv6d`: a run that does all but train, and then can be warned. One start of Ray serves both."""
 
 
 @pytest.fixture(scope="module")
@@ -25,49 +33,41 @@ def slurm(tmp_path_factory):
         cluster.stop()
 
 
-def test_a_dry_run_on_two_nodes_checks_both_and_makes_the_prompts(slurm, small_data, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    places = [f"sv6d.data={small_data}", f"sv6d.model={tiny_model}", f"sv6d.run_dir={tmp_path / 'run'}"]
-    halves = [
-        "trainer.nnodes=2",
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=52",
-    ]  # 312 sequences over 2 ranks
-    wanted = ["cpu_demo", *places, *halves, "+sv6d.env.OF_THE_RECIPE=seen", "--dry-run"]
-    result = CliRunner().invoke(main, ["launch", "slurm", *wanted, "--time", "10", "-o", "run.sbatch"])
+def test_a_run_checks_both_nodes_is_warned_and_goes_on_in_the_next_attempt(
+    slurm, small_data, tiny_model, tmp_path, monkeypatch
+):
+    folder, bin = tmp_path / 'it\'s "here"', Path(sys.executable).parent
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    stand_in = tmp_path / "bin" / "sv6d"
+    stand_in.parent.mkdir()
+    stand_in.write_text(RUN.format(python=sys.executable, bin=bin))
+    stand_in.chmod(0o755)
+    setup = f"export PATH={shlex.quote(str(stand_in.parent))}:{bin}:$PATH"
+    places = [f"sv6d.data={small_data}", f"sv6d.model={tiny_model}", "sv6d.run_dir=a run"]
+    halves = ["trainer.nnodes=2", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=52"]  # of 312 sequences
+    wanted = ["cpu_demo", *places, *halves, "+sv6d.env.OF_THE_RECIPE=seen"]
+    result = CliRunner().invoke(
+        main, ["launch", "slurm", *wanted, "--time", "60", "--setup", setup, "-o", "run.sbatch"]
+    )
     assert result.exit_code == 0, result.output
-    job = slurm.wait(number := slurm.submit(tmp_path / "run.sbatch"), "COMPLETED", "FAILED")
-    said = (tmp_path / f"sv6d-{number}.log").read_text()
-    assert job["JobState"] == "COMPLETED", said
+
+    number = slurm.submit(folder / "run.sbatch")
+    log = folder / f"sv6d-{number}.log"
+    slurm.until(lambda: trains(log) or slurm.job(number)["JobState"] == "FAILED", seconds=180)
+    said = log.read_text()
+    assert trains(log), said
     assert "2 x 1 GPUs for training" in said and "Nothing was trained." in said
     assert said.count("0.9.1") >= 2  # verl's version in the line of each node
-    assert not (tmp_path / "run").exists()
+    assert not (folder / "a run").exists()
 
-
-def test_a_warning_reaches_the_run_and_the_job_goes_on(slurm, tmp_path):
-    run = tmp_path / "run.py"
-    run.write_text(
-        "import os, signal, sys, time\n"
-        "def save(*_): print('saved', flush=True); sys.exit(3)\n"
-        "signal.signal(signal.SIGTERM, save)\n"
-        "print('training on', os.environ['RAY_ADDRESS'], flush=True)\n"
-        "time.sleep(100)\n"
-    )
-    config = compose("grpo", "cpu_demo", ["sv6d.data=D", "sv6d.model=M", f"sv6d.run_dir={tmp_path / 'run'}"])
-    settings = batch.Settings("60", (f"export PATH={Path(sys.executable).parent}:$PATH",), str(tmp_path))
-    (tmp_path / "run.sbatch").write_text(batch.batch_file(config, ["python", str(run)], settings))
-    number = slurm.submit(tmp_path / "run.sbatch")
-    log = tmp_path / f"sv6d-{number}.log"
-    wait_for(lambda: "training on" in log.read_text() if log.exists() else False)
-    slurm.output("scancel", "--batch", "--signal=TERM", number)  # as Slurm does ten minutes before the limit
+    slurm.output("scancel", "--batch", "--signal=TERM", number)  # as Slurm does before the limit
     job = slurm.wait(number, "PENDING")
-    assert job["Restarts"] == "1"
+    assert (job["Restarts"], job["JobName"]) == ("1", "sv6d-a-run")
     assert "saved" in log.read_text() and "the run goes on in attempt 2 of this job" in log.read_text()
     slurm.output("scancel", number)
     assert slurm.wait(number, "CANCELLED")["Restarts"] == "1"
 
 
-def wait_for(true, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.2)
+def trains(log: Path) -> bool:
+    return log.exists() and "training" in log.read_text().splitlines()
