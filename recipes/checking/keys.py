@@ -48,7 +48,7 @@ def wrong_kinds(subject: Subject) -> Iterator[Finding]:
     """Words where a number, or true or false, is wanted: nothing could be reckoned with them."""
     usual = _usual()
     for key, value in leaves(subject.config).items():
-        told, default = f"{key}={value}", usual.get(key)
+        told, default = f"{key}={value!r}", usual.get(key)
         if not isinstance(value, str) or value.startswith("${") or key in WORDS_TOO:
             continue
         if isinstance(default, bool):
@@ -56,7 +56,7 @@ def wrong_kinds(subject: Subject) -> Iterator[Finding]:
                 f"{told} is neither true nor false, as it has to be; the base recipe has {str(default).lower()}"
             )
         elif isinstance(default, int | float):
-            yield error(f"{told} is a word, and a number is wanted; the base recipe has {default:g}")
+            yield error(f"{told} is text, and a number is wanted; the base recipe has {default:g}")
 
 
 def unknown_keys(subject: Subject) -> Iterator[Finding]:

@@ -65,9 +65,9 @@ def test_what_somebody_reads_is_left_alone(legitimate):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("trainer.nnodes=four", "trainer.nnodes=four is a word, and a number is wanted; the base recipe has 1"),
-        ("data.shuffle=no thanks", "data.shuffle=no thanks is neither true nor false"),
-        ("sv6d.scale.prompts='0.2'", "sv6d.scale.prompts=0.2 is a word"),
+        ("trainer.nnodes=four", "trainer.nnodes='four' is text, and a number is wanted; the base recipe has 1"),
+        ("data.shuffle=no thanks", "data.shuffle='no thanks' is neither true nor false"),
+        ("sv6d.scale.prompts='0.2'", "sv6d.scale.prompts='0.2' is text"),
     ],
 )
 def test_words_in_the_place_of_numbers_are_named(setting, said):

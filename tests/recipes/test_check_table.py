@@ -41,7 +41,7 @@ def test_what_a_check_lacks_is_a_note_and_its_own_fault_an_error_that_stops_no_o
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        ("trainer.nnodes=four", "trainer.nnodes=four is a word, and a number is wanted"),
+        ("trainer.nnodes=four", "trainer.nnodes='four' is text, and a number is wanted"),
         ("trainer.total_training_steps=null", "None"),
     ],
 )
