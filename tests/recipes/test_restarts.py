@@ -3,13 +3,10 @@
 The jobs are small fakes: scripts that read and write checkpoints, metrics and rollouts as training does, and die as told.
 """
 
-import errno
-import fcntl
 import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -21,7 +18,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from sv6d.recipes import supervise
 from sv6d.recipes.compose import RecipeError
-from sv6d.recipes.restarts import PREEMPTED, JobFailed, Preempted, lost, only_one, steps_done, train
+from sv6d.recipes.restarts import PREEMPTED, JobFailed, Preempted, lost, steps_done, train
 from sv6d.reports.parts import part_name
 from sv6d.sft.manifest import seal
 
@@ -375,32 +372,3 @@ def test_a_tracker_that_names_a_half_written_checkpoint_is_corrected(tmp_path):
     assert steps_done(config_of(tmp_path), "actor", Console(file=out, width=400)) == 0
     assert "its saving was cut short; the run continues from the beginning" in out.getvalue()
     assert not (tmp_path / "latest_checkpointed_iteration.txt").exists()
-
-
-# One run a folder
-
-
-def test_a_second_launcher_waits_for_the_first_ones_job_and_then_refuses(tmp_path):
-    """The hold is the job's too: one that lost its launcher is not joined by another."""
-    out = io.StringIO()
-    with only_one(tmp_path, 1, "GRPO", Console(file=out, width=400)) as held:
-        job = subprocess.Popen(
-            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=[held]
-        )
-    with (
-        pytest.raises(RecipeError, match=r"another job still trains in .* after 1 s"),
-        only_one(tmp_path, 1, "GRPO", Console(file=out, width=400)),
-    ):
-        pass
-    assert "waiting for its end" in out.getvalue()
-    job.communicate()
-    with only_one(tmp_path, 1, "GRPO", Console(file=out, width=400)):
-        pass
-
-
-def test_a_file_system_without_locks_is_told_and_trained_on_all_the_same(tmp_path, monkeypatch):
-    def flock(file, how):
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    assert "lock cannot be locked (Operation not supported)" in Run(tmp_path, steps=3).go()
