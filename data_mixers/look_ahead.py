@@ -4,9 +4,13 @@ import os
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from queue import SimpleQueue
-from threading import Thread
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread, current_thread
 from typing import Any
+
+LAST_LOOK_SECONDS = 10.0
+"""How long a process that ends waits for the look under way, whose file may hang."""
 
 
 class LookAhead:
@@ -34,8 +38,9 @@ class LookAhead:
 
     def _start(self) -> SimpleQueue:
         waiting = SimpleQueue()
-        weakref.finalize(self, waiting.put, None)  # the thread holds the queue alone
-        Thread(target=_work, args=(waiting,), name="sv6d-look-ahead", daemon=True).start()
+        thread = Thread(target=_work, args=(waiting,), name="sv6d-look-ahead", daemon=True)
+        thread.start()
+        weakref.finalize(self, _end, waiting, thread)  # the thread holds the queue alone
         return waiting
 
     def result(self, index: int) -> Any:
@@ -52,6 +57,16 @@ class LookAhead:
         for index, value in state["found"].items():
             self._looks[index] = Future()
             self._looks[index].set_result(value)
+
+
+def _end(waiting: SimpleQueue, thread: Thread) -> None:
+    """Leave the looks that are left, and wait for the one under way: a thread that the end of a process meets inside torch aborts it."""
+    with suppress(Empty):
+        while True:
+            waiting.get_nowait()
+    waiting.put(None)
+    if thread is not current_thread():
+        thread.join(LAST_LOOK_SECONDS)
 
 
 def _work(waiting: SimpleQueue) -> None:

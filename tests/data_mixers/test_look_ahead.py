@@ -71,3 +71,17 @@ def test_its_thread_ends_with_it():
     gc.collect()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_process_that_ends_leaves_no_look_under_way():
+    """Where its thread is inside torch then, a process with Ray in it would abort."""
+    code = """
+import atexit, threading, time
+atexit.register(lambda: print([t.name for t in threading.enumerate() if "sv6d" in t.name]))  # runs after the looks' own end
+from sv6d.data_mixers.look_ahead import LookAhead
+looks = LookAhead(lambda index: time.sleep(0.3))
+looks.begin(range(1000))
+looks.result(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
