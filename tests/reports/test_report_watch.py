@@ -25,7 +25,13 @@ SV6D = (sys.executable, "-c", "from sv6d.recipes.cli import main; main()")
 def watching(*runs):
     """The command as a process of its own, and its address."""
     arguments = [*SV6D, "report", *map(str, runs), "--watch", "--port", "0"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests that run in the background ignore it
+    )
     try:
         yield process, process.stdout.readline().split()[0]
     finally:
