@@ -2,11 +2,15 @@
 
 import asyncio
 import shlex
+import time
 
 from omegaconf import DictConfig
 
 from ..compose import RecipeError
 from .pools import notice_seconds
+
+AGENT_SECONDS = 60.0
+"""For which a cluster that has just started may have no agent that takes jobs."""
 
 
 def environment(config: DictConfig) -> dict[str, dict[str, str]]:
@@ -21,9 +25,18 @@ def submit(address: str, config: DictConfig, command: list[str]) -> str:
         address: of the cluster's dashboard, `http://HEAD:8265`.
 
     Raises:
-        RecipeError: nothing answers there.
+        RecipeError: nothing answers there, or no node's agent takes a job within `AGENT_SECONDS`.
     """
-    return _client(address).submit_job(entrypoint=shlex.join(command), runtime_env=environment(config))
+    client, end = _client(address), time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            return client.submit_job(entrypoint=shlex.join(command), runtime_env=environment(config))
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+            if time.monotonic() > end:
+                raise RecipeError(f"the cluster at {address} takes no job: {error}") from error
+        time.sleep(1.0)
 
 
 def follow(address: str, job: str, echo) -> bool:

@@ -267,6 +267,24 @@ class Dashboard:
         return JobStatus.RUNNING
 
 
+def test_a_cluster_that_has_just_started_is_given_time_to_take_a_job(demo, monkeypatch):
+    """Its dashboard answers before any node's agent does; other errors are not waited for."""
+    said = ["No available agent to submit job, please try again later..."] * 2
+
+    class Dashboard:
+        def submit_job(self, **job):
+            if said:
+                raise RuntimeError(said.pop())
+            return "raysubmit_1"
+
+    monkeypatch.setattr(ray_job, "_client", lambda address: Dashboard())
+    monkeypatch.setattr(ray_job.time, "sleep", lambda seconds: None)
+    assert ray_job.submit("http://head:8265", demo, ["true"]) == "raysubmit_1" and not said
+    said.append("Failed to validate the runtime environment")
+    with pytest.raises(RuntimeError, match="Failed to validate"):
+        ray_job.submit("http://head:8265", demo, ["true"])
+
+
 @pytest.mark.parametrize("error", [RuntimeError("closed with code 1006"), None])
 def test_a_dashboard_that_is_lost_is_no_failure_of_the_job(error, monkeypatch):
     monkeypatch.setattr(ray_job, "_client", lambda address: Dashboard(error))

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -244,17 +246,27 @@ def test_a_run_that_is_ended_keeps_the_documents_of_an_earlier_one(videos, tmp_p
 
 
 def test_on_ray_the_documents_are_the_same(videos, tmp_path):
-    import ray
-
+    """As a command of its own, with a Ray of its own: this process may have another."""
     shutil.copy(FOOTAGE / "bigbuckbunny.mp4", videos)
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        with stand_in(sensible) as model:
-            assert annotate(videos, tmp_path / "ray", model, "--ray", "auto", "--workers", 1).exit_code == 0
-            asked = len(model.requests)
-            assert annotate(videos, tmp_path / "here", model).exit_code == 0 and len(model.requests) == 2 * asked
-    finally:
-        ray.shutdown()
+    with stand_in(sensible) as model:
+        words = [
+            videos,
+            "-o",
+            tmp_path / "ray",
+            "--endpoint",
+            model.address,
+            "--model",
+            "stand-in",
+            "--ray",
+            "local",
+            "--workers",
+            "1",
+        ]
+        program = [sys.executable, "-c", "from sv6d.recipes.cli import main; main()", "annotate"]
+        done = subprocess.run([*program, *map(str, words)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        asked = len(model.requests)
+        assert annotate(videos, tmp_path / "here", model).exit_code == 0 and len(model.requests) == 2 * asked > 0
     assert (tmp_path / "ray" / "documents.jsonl").read_text() == (tmp_path / "here" / "documents.jsonl").read_text()
 
 
