@@ -57,7 +57,7 @@ def annotate_video(video: str, settings: Settings, known: Known) -> Done:
         mark = fingerprint(path)
         cut = known.cuts.get(mark)
         if cut is None:
-            cut = new = Cut(video, mark, DETECTOR, tuple(find_shots(path)))
+            cut = new = Cut(video, mark, DETECTOR, *find_shots(path))
         spans = cut.spans
         answers: dict[tuple[int, str], Answer] = {}
         for i, span in enumerate(spans):
@@ -74,7 +74,15 @@ def annotate_video(video: str, settings: Settings, known: Known) -> Done:
     except (UnreadableVideo, EndpointError, OSError) as error:
         return Done(video, None, (str(error),), (), new, tuple(fresh))
     verdict = judge(
-        video, spans[-1].end, spans, answers, list(settings.dimensions), taxonomy, settings.skeleton, settings.limits
+        video,
+        spans[-1].end,
+        spans,
+        cut.sudden,
+        answers,
+        list(settings.dimensions),
+        taxonomy,
+        settings.skeleton,
+        settings.limits,
     )
     return Done(video, verdict.document, verdict.reasons, verdict.removed, new, tuple(fresh))
 

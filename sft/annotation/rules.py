@@ -3,7 +3,7 @@
 Rules work on stored answers and ask no model, so a changed rule re-judges everything in seconds. Each says what it took away.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +12,13 @@ from ...schema.clock import Span
 from ...schema.document import Document, Shot, check_document
 from .prefill import Answer
 from .questions import ROLE, asked_subs
+
+HARD_CUT = "hard cut"
+SLOW = frozenset(
+    "wipe, iris, clock wipe, barn door wipe, blinds wipe, cross dissolve, luma dissolve, fade to black, fade from black, "
+    "fade to white, page turn, morph".split(", ")
+)
+"""Transitions that take more than a frame, whatever their speed."""
 
 
 class Limits(NamedTuple):
@@ -80,6 +87,7 @@ def judge(
     video: str,
     duration: float,
     spans: list[Span],
+    sudden: Sequence[bool],
     answers: Mapping[tuple[int, str], Answer],
     dimensions: list[str],
     taxonomy: Taxonomy,
@@ -88,6 +96,7 @@ def judge(
 ) -> Verdict:
     """
     Args:
+        sudden: whether the picture changes from one frame to the next, for each shot but the first.
         answers: (shot, dimension or `role`) -> answer.
         dimensions: what was asked of each shot.
     """
@@ -95,7 +104,7 @@ def judge(
     asked = [(i, (d, s)) for i in range(len(spans)) for d in dimensions for s in asked_subs(d, i, taxonomy)]
     _confident(draft, limits)
     _pairs_hold(draft, taxonomy)
-    _boundaries_agree(draft)
+    _boundaries_agree(draft, sudden)
     _dimensions_complete(draft, asked, dimensions, limits)
     document = draft.document(taxonomy)
     reasons = [str(problem) for problem in check_document(document, taxonomy) if problem.level == "error"]
@@ -152,10 +161,18 @@ def _pairs_hold(draft: Draft, taxonomy: Taxonomy) -> None:
                     draft.drop("pairs", i, weaker, f"{entry.pair[0]} with {entry.pair[1]}: {entry.why}")
 
 
-def _boundaries_agree(draft: Draft) -> None:
-    """A transition is what leads into a shot: the first shot has none."""
-    for sub in [sub for sub in draft.labels[0] if sub[1] == "transition_type"]:
-        draft.drop("boundaries", 0, sub, "nothing leads into the first shot")
+def _boundaries_agree(draft: Draft, sudden: Sequence[bool]) -> None:
+    """A transition is what leads into a shot: the first has none, one from a frame to the next is no slow one, and one over
+    several frames is no hard cut."""
+    for i, labels in enumerate(draft.labels):
+        for sub in [sub for sub in labels if sub[1] == "transition_type"]:
+            (tag, *_) = labels[sub]
+            if i == 0:
+                draft.drop("boundaries", i, sub, "nothing leads into the first shot")
+            elif sudden[i - 1] and tag in SLOW:
+                draft.drop("boundaries", i, sub, f"{tag}, and the picture changes from one frame to the next")
+            elif not sudden[i - 1] and tag == HARD_CUT:
+                draft.drop("boundaries", i, sub, f"{tag}, and the picture changes over several frames")
 
 
 def _dimensions_complete(draft: Draft, asked: list, dimensions: list[str], limits: Limits) -> None:

@@ -4,10 +4,11 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ...schema.clock import Span
 
-DETECTOR = 1
+DETECTOR = 2
 """Version of how shots are found; those of another one are sought again."""
 SHORTEST = 0.3
 """Seconds; what is shorter belongs to its neighbour."""
@@ -18,19 +19,32 @@ class UnreadableVideo(ValueError):
     """A file that does not decode; the message says which and why."""
 
 
-def find_shots(video: Path) -> list[float]:
-    """Where the shots of a video begin, from 0, and where the last one ends, in seconds: they tile it.
+SUDDEN, NEAR = 2.0, 4
+"""A cut is sudden where its frame changes so many times as much as any of so many frames on either side."""
+
+
+class Shots(NamedTuple):
+    """The shots of a video; they tile it."""
+
+    edges: tuple[float, ...]
+    """Seconds: where shots begin, from 0, and where the last one ends."""
+    sudden: tuple[bool, ...]
+    """For each edge between two shots, whether the picture changes from one frame to the next, as at a hard cut."""
+
+
+def find_shots(video: Path) -> Shots:
+    """The shots of a video, by PySceneDetect.
 
     Raises:
         UnreadableVideo: it does not open, or holds no picture.
         ModuleNotFoundError: PySceneDetect is missing; `pip install 'sv6d[annotate]'`.
     """
-    from scenedetect import AdaptiveDetector, SceneManager, open_video
+    from scenedetect import AdaptiveDetector, SceneManager, StatsManager, open_video
     from scenedetect.video_stream import VideoOpenFailure
 
     try:
         stream = open_video(str(video), backend="pyav")
-        manager = SceneManager()
+        manager = SceneManager(StatsManager())
         manager.add_detector(AdaptiveDetector())
         manager.detect_scenes(stream)
     except (VideoOpenFailure, OSError, ValueError) as error:
@@ -38,12 +52,24 @@ def find_shots(video: Path) -> list[float]:
     seconds = round(float((stream.duration or stream.position).seconds), 3)
     if seconds <= 0:
         raise UnreadableVideo(f"{video} holds no picture")
-    cuts = [round(float(start.seconds), 3) for start, _ in manager.get_scene_list()]
-    edges = [0.0]
-    for cut in cuts:
+    edges, sudden = [0.0], []
+    for start, _ in manager.get_scene_list():
+        cut = round(float(start.seconds), 3)
         if cut - edges[-1] >= SHORTEST and seconds - cut >= SHORTEST:
             edges.append(cut)
-    return [*edges, seconds]
+            sudden.append(_is_sudden(manager.stats_manager, start.frame_num))
+    return Shots((*edges, seconds), tuple(sudden))
+
+
+def _is_sudden(stats, frame: int) -> bool:
+    """By how much each frame differs from the one before, as the detector measured it."""
+
+    def change(number: int) -> float:
+        known = number >= 0 and stats.metrics_exist(number, ["content_val"])
+        return float(stats.get_metrics(number, ["content_val"])[0] or 0.0) if known else 0.0
+
+    around = [change(frame + d) for d in range(-NEAR, NEAR + 1) if d]
+    return change(frame) >= SUDDEN * max(around)
 
 
 def pictures(video: Path, times: Sequence[float], longest_side: int) -> list[str]:

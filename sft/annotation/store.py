@@ -37,6 +37,8 @@ class Cut(NamedTuple):
     detector: int
     edges: tuple[float, ...]
     """Seconds: where shots begin, and the video's end."""
+    sudden: tuple[bool, ...]
+    """For each edge between two shots, whether it is one from a frame to the next."""
 
     @property
     def spans(self) -> list[Span]:
@@ -63,7 +65,7 @@ def load(out: Path, model: str, redo: Iterable[str]) -> dict[str, Known]:
     found: dict[str, Known] = {}
     for row in lines.read(out / SHOTS):
         if row.keys() == {*Cut._fields} and row["detector"] == DETECTOR:
-            cut = Cut(**{**row, "edges": tuple(row["edges"])})
+            cut = Cut(**{**row, "edges": tuple(row["edges"]), "sudden": tuple(row["sudden"])})
             found.setdefault(cut.video, Known({}, {})).cuts[cut.fingerprint] = cut
     redo = set(redo)
     for row in lines.read(out / ANSWERS):

@@ -17,7 +17,7 @@ from sv6d.schema.document import check_document, read_document
 from sv6d.sft.annotation.cli import command
 from sv6d.sft.annotation.prefill import Answer, confidences, prefill
 from sv6d.sft.annotation.questions import ROLE, asked_subs, question
-from sv6d.sft.annotation.rules import Limits, judge
+from sv6d.sft.annotation.rules import SLOW, Limits, judge
 from sv6d.sft.annotation.shots import UnreadableVideo, find_shots, inside, pictures
 from sv6d.sft.endpoint import Endpoint, EndpointError
 
@@ -35,11 +35,12 @@ def videos(tmp_path):
 
 def test_the_shots_of_real_footage_tile_it():
     # ten seconds with five cuts, at 25 frames a second
-    assert find_shots(FOOTAGE / "bikes.mp4") == [0.0, 1.2, 3.04, 5.48, 7.48, 9.68, 10.0]
+    found = find_shots(FOOTAGE / "bikes.mp4")
+    assert found.edges == (0.0, 1.2, 3.04, 5.48, 7.48, 9.68, 10.0) and found.sudden == (True,) * 5
 
 
 def test_a_film_without_cuts_is_one_shot():
-    assert find_shots(FOOTAGE / "bigbuckbunny.mp4") == [0.0, pytest.approx(5.28, abs=0.05)]
+    assert find_shots(FOOTAGE / "bigbuckbunny.mp4") == ((0.0, pytest.approx(5.28, abs=0.05)), ())
 
 
 def test_a_file_that_is_no_film_is_told(tmp_path):
@@ -99,12 +100,12 @@ def test_a_busy_endpoint_is_asked_again_and_a_wrong_request_is_not():
 SPANS = [Span(0.0, 2.0), Span(2.0, 5.0)]
 
 
-def verdict(answers, limits=None, dimensions=("subject", "camera_language")):
+def verdict(answers, limits=None, dimensions=("subject", "camera_language"), sudden=True):
     told = {
         key: Answer({k: v for k, (v, _) in said.items()}, {k: c for k, (_, c) in said.items()})
         for key, said in answers.items()
     }
-    return judge("v.mp4", 5.0, SPANS, told, list(dimensions), TAXONOMY, "dramatic_arc", limits or Limits())
+    return judge("v.mp4", 5.0, SPANS, [sudden], told, list(dimensions), TAXONOMY, "dramatic_arc", limits or Limits())
 
 
 def sure(**labels):
@@ -158,6 +159,27 @@ def test_nothing_leads_into_the_first_shot():
     found = verdict({(0, "editing"): editing, (1, "editing"): editing}, dimensions=("editing",))
     assert [(r.rule, r.place) for r in found.removed] == [("boundaries", "shots[0].editing.transition_type")]
     assert found.document.shots[1].labels["editing"]["transition_type"] == "hard cut"
+
+
+@pytest.mark.parametrize(
+    ("tag", "sudden", "reason"),
+    [
+        ("hard cut", True, None),
+        ("cross dissolve", False, None),
+        ("flash", True, None),  # as fast as it likes
+        ("cross dissolve", True, "cross dissolve, and the picture changes from one frame to the next"),
+        ("hard cut", False, "hard cut, and the picture changes over several frames"),
+    ],
+)
+def test_a_transition_agrees_with_how_fast_the_picture_changes(tag, sudden, reason):
+    first = sure(editing_logic="cutaway", editing_effects="film grain")
+    found = verdict(
+        {(0, "editing"): first, (1, "editing"): first | sure(transition_type=tag)},
+        dimensions=("editing",),
+        sudden=sudden,
+    )
+    assert [r.reason for r in found.removed if r.rule == "boundaries"] == ([reason] if reason else [])
+    assert SLOW < set(TAXONOMY.sub_dimension("editing", "transition_type").labels)
 
 
 def test_a_dimension_of_which_little_is_left_goes_whole_and_a_document_with_it():

@@ -33,7 +33,7 @@ def videos(tmp_path_factory):
 def endpoint(videos, tmp_path_factory):
     """The address of a random model whose tokenizer knows the questions, so that they are short."""
     folder = tmp_path_factory.mktemp("annotator")
-    spans = [Span(*find_shots(videos / "bigbuckbunny.mp4"))]  # one shot
+    spans = [Span(*find_shots(videos / "bigbuckbunny.mp4").edges)]  # one shot
     asked = [question(about, 0, spans, TAXONOMY, "dramatic_arc").text for about in ("subject", ROLE)]
     build_model(
         [([{"role": "system", "content": SYSTEM}, {"role": "user", "content": t}], "B") for t in asked],
