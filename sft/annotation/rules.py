@@ -14,10 +14,8 @@ from .prefill import Answer
 from .questions import ROLE, asked_subs
 
 HARD_CUT = "hard cut"
-SLOW = frozenset(
-    "wipe, iris, clock wipe, barn door wipe, blinds wipe, cross dissolve, luma dissolve, fade to black, fade from black, "
-    "fade to white, page turn, morph".split(", ")
-)
+SLOW = {"wipe", "iris", "clock wipe", "barn door wipe", "blinds wipe", "cross dissolve", "luma dissolve"}
+SLOW |= {"fade to black", "fade from black", "fade to white", "page turn", "morph"}
 """Transitions that take more than a frame, whatever their speed."""
 
 
