@@ -1,6 +1,7 @@
 """Is every node of the cluster fit for the run: the sentences, and the questions asked on a real Ray of several local nodes."""
 
 import json
+import socket
 import subprocess
 import sys
 from copy import deepcopy
@@ -161,6 +162,12 @@ def test_without_a_cluster_the_run_says_what_it_needs_and_how_to_start_one(confi
     assert "sv6d launch --help" in error.value.message
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """Four nodes of 8 logical GPUs: two in order, one with another verl, one on which verl leaves plug-ins out."""
@@ -171,7 +178,8 @@ def cluster(tmp_path_factory):
     (other / "verl-9.9.9.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: verl\nVersion: 9.9.9\n")
     ray = Cluster()
     try:
-        head = {"include_dashboard": True, "dashboard_port": 0}
+        # the agent that takes jobs: another Ray on this machine has the usual port
+        head = {"include_dashboard": True, "dashboard_port": 0, "dashboard_agent_listen_port": free_port()}
         faulty = [{"PYTHONPATH": str(other)}, {"VERL_USE_EXTERNAL_PLUGINS": "none"}]
         for options in (head, {}, *({"env_vars": variables} for variables in faulty)):
             ray.add_node(wait=False, num_cpus=40, num_gpus=8, **options)
