@@ -1,15 +1,16 @@
 """What a folder of rows holds: counts by task, durations, balance of the tags, rows that come twice, media that leak into evaluation."""
 
 import hashlib
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from scipy.stats import entropy
 
 from .rows import media_paths, read_rows
 
@@ -95,7 +96,7 @@ def _add(stats: Stats, row: Mapping[str, Any], where: str, seen: dict[bytes, str
 
 def true_segments(truth: str) -> list[dict] | None:
     """The segments of a ground truth as plain data; None for a text."""
-    if truth[:1] not in "[{" or not truth:
+    if not truth.startswith(("[", "{")):
         return None
     try:
         told = msgspec.json.decode(truth)
@@ -120,8 +121,7 @@ def evenness(counts: Mapping[str, int]) -> float:
     """Entropy of the counts over the logarithm of their number; 0 for fewer than two."""
     if len(counts) < 2:
         return 0.0
-    shares = np.array(list(counts.values())) / sum(counts.values())
-    return float(-(shares * np.log(shares)).sum() / math.log(len(counts)))
+    return float(entropy(list(counts.values()), base=len(counts)))
 
 
 def leaks(train: Stats, evaluation: Stats) -> list[tuple[str, str]]:
@@ -134,27 +134,21 @@ def leaks(train: Stats, evaluation: Stats) -> list[tuple[str, str]]:
         by_name.setdefault(Path(path).stem, (path, where))
     found = []
     for path, where in train.media.items():
-        if Path(path).is_file():
+        here, (named, row) = Path(path).is_file(), by_name.get(Path(path).stem, ("", None))
+        if here and Path(named).is_file():
+            row = None
+        if here:
             alike = by_size.get(Path(path).stat().st_size, [])
-            other = next((row for name, row in alike if _digest(name) == _digest(path)), None)
-        else:
-            other = None
-        named, row = by_name.get(Path(path).stem, ("", None))
-        if other is None and row is not None and not (Path(path).is_file() and Path(named).is_file()):
-            other = row
-        if other is not None:
-            found.append((where, other))
+            row = next((other for name, other in alike if _digest(name) == _digest(path)), row)
+        if row is not None:
+            found.append((where, row))
     return found
 
 
-_DIGESTS: dict[str, bytes] = {}
-
-
+@cache
 def _digest(path: str) -> bytes:
-    if path not in _DIGESTS:
-        with open(path, "rb") as file:
-            _DIGESTS[path] = hashlib.file_digest(file, "sha256").digest()
-    return _DIGESTS[path]
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _quartiles(values: list[float]) -> dict[str, float]:

@@ -89,8 +89,8 @@ class Model(torch.nn.Module):
         self.lm_head = torch.nn.Linear(2, 2)
 
 
-def test_the_engines_optimizer_and_verls_schedule_keep_the_ratio(capsys):
-    """verl's cosine schedule scales each group's own rate: after the last step all stand at a tenth."""
+def cosine_engine(**more):
+    """The engine as far as its optimizer needs it: rate 1e-3, over four steps along a cosine to a tenth."""
     from verl.workers.config.optimizer import FSDPOptimizerConfig
 
     engine = object.__new__(ComponentFSDPEngine)
@@ -102,8 +102,14 @@ def test_the_engines_optimizer_and_verls_schedule_keep_the_ratio(capsys):
         lr_warmup_steps=0,
         lr_warmup_steps_ratio=0.0,
         total_training_steps=4,
-        override_optimizer_config={"lr_groups": {"vision": 1e-4, "merger": 5e-4}, "eps": 1e-6},
+        **more,
     )
+    return engine
+
+
+def test_the_engines_optimizer_and_verls_schedule_keep_the_ratio(capsys):
+    """verl's cosine schedule scales each group's own rate: after the last step all stand at a tenth."""
+    engine = cosine_engine(override_optimizer_config={"lr_groups": {"vision": 1e-4, "merger": 5e-4}, "eps": 1e-6})
     optimizer = engine._build_optimizer(Model())
     schedule = engine._build_lr_scheduler(optimizer)
     assert [group["eps"] for group in optimizer.param_groups] == [1e-6] * 3  # other overrides still reach the optimizer
@@ -120,17 +126,7 @@ def test_the_engines_optimizer_and_verls_schedule_keep_the_ratio(capsys):
 def test_a_component_may_have_a_decay_and_a_schedule_of_its_own():
     """Four steps. Language: cosine to a tenth. Vision: half of its rate after one of two steps of warm-up, then constant.
     Merger: cosine to 0, without weight decay."""
-    from verl.workers.config.optimizer import FSDPOptimizerConfig
-
-    engine = object.__new__(ComponentFSDPEngine)
-    engine.rank = 1
-    engine.optimizer_config = FSDPOptimizerConfig(
-        lr=1e-3,
-        lr_scheduler_type="cosine",
-        min_lr_ratio=0.1,
-        lr_warmup_steps=0,
-        lr_warmup_steps_ratio=0.0,
-        total_training_steps=4,
+    engine = cosine_engine(
         weight_decay=0.1,
         override_optimizer_config={
             "lr_groups": {
