@@ -26,9 +26,12 @@ def unmended():
         sys.modules.pop(copy, None)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def queue():
-    """A real TransferQueue on a Ray of its own, which take ten seconds to start; its tests are slow."""
+    """A real TransferQueue on a Ray of its own, which take ten seconds to start; its tests are slow.
+
+    A file's own: a package's fixture lives until its process ends, and the next file may be one that needs another Ray.
+    """
     import ray
     import transfer_queue as tq
     from omegaconf import OmegaConf
