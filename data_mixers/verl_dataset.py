@@ -29,6 +29,7 @@ from .prompt_length import prompt_builder, prompt_tokens
 from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, fill_options, resolve_media
 from .skipped import SkippedRows
 from .sources import examine_rows, row_files, task_order
+from .torch_pixels import PIXEL_BYTES, with_levels
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ _SETTINGS = {
     "taxonomy": None,
     "video": {},
     "decode_seconds": DECODE_SECONDS,
+    "pixels": "float32",
 }
 _DECODED = Memo(capacity=2 << 30)
 _PROCESSED = Memo(capacity=2 << 30)
@@ -73,6 +75,8 @@ class MixtureDataset(RLHFDataset):
             taxonomy: path or plugged-in name of the taxonomy that the ground truths use, as in `reward.reward_kwargs`; null
                 for ours.
             decode_seconds: how long looking at a media file, or decoding it, may take before its process is ended.
+            pixels: how they travel to the trainer: "float32", as a processor makes them, or "uint8", a quarter of the memory,
+                which sv6d's engine scales (`torch_pixels`).
         max_samples: of validation files, use this many rows, evenly over the tasks; -1 for all.
 
     Raises:
@@ -263,7 +267,7 @@ class MixtureDataset(RLHFDataset):
     @classmethod
     async def process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
         """verl's decoding (images, videos with metadata, audios), once for all rollouts of a prompt."""
-        share_processor_output()
+        share_processor_output(_settings(config)["pixels"])
         decode = partial(cls._process_multi_modal_info, messages, image_patch_size=image_patch_size, config=config)
         run = partial(asyncio.get_running_loop().run_in_executor, None)
         key = _media_key(messages)
@@ -282,19 +286,23 @@ class MixtureDataset(RLHFDataset):
 
 
 @cache
-def share_processor_output() -> None:
+def share_processor_output(pixels: str = "float32") -> None:
     """Let the rollouts of a prompt share what the processor makes of its media.
 
     verl runs the processor three times for each rollout: for the prompt's tokens, and twice after it for the pixel tensors,
     which depend on the media alone. It has no setting for that, and Ray wraps the worker's methods where they cannot be
     replaced, so the function that both places call is, in the processes that decode media for this dataset only.
+
+    Args:
+        pixels: `data.mixture.pixels`.
     """
     from verl.experimental.agent_loop import agent_loop
-    from verl.utils.tokenizer import continuous_token
+    from verl.utils.tokenizer import build_multimodal_processor_inputs, continuous_token
 
-    build = continuous_token.build_multimodal_processor_inputs
+    build = build_multimodal_processor_inputs
     continuous_token.build_multimodal_processor_inputs = partial(_share, build, True)
-    agent_loop.build_multimodal_processor_inputs = partial(_share, build, False)  # its tokens are thrown away
+    kept = partial(with_levels, build) if pixels == "uint8" else build
+    agent_loop.build_multimodal_processor_inputs = partial(_share, kept, False)  # its tokens are thrown away
 
 
 def _share(build, by_text: bool, processor, *, text, images=None, videos=None, audio=None, **options):
@@ -337,6 +345,8 @@ def _settings(config) -> dict[str, Any]:
     for option in (given.get("video") or {}).keys() - set(MEDIA_OPTIONS["video"]):
         options = ", ".join(MEDIA_OPTIONS["video"])
         raise ValueError(f"data.mixture.video.{option} is unknown; a video takes {options}")
+    if given.get("pixels", "float32") not in PIXEL_BYTES:
+        raise ValueError(f"data.mixture.pixels is {given['pixels']!r}; set it to {' or '.join(PIXEL_BYTES)}")
     return {**_SETTINGS, **given, "video": given.get("video") or {}}
 
 

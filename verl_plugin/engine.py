@@ -1,4 +1,5 @@
-"""verl's FSDP engine with learning rates by component: vision encoder, merger, language model (report, section 5.1).
+"""verl's FSDP engine with learning rates by component: vision encoder, merger, language model (report, section 5.1), and pixels
+that come as bytes (`sv6d.data_mixers.torch_pixels`).
 
 What `lr_groups` may say stands in `component_groups.py`. Registered for (device, vendor) pairs, which verl looks up before
 the plain device: `strategy=fsdp|fsdp2` picks this engine in SFT and RL alike, with no new strategy name.
@@ -11,14 +12,18 @@ import verl.workers.engine.fsdp.transformer_impl as impl
 from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine.base import EngineRegistry
 
+from ..data_mixers.torch_pixels import scale_levels
 from .component_groups import Rates, parameter_groups, read_rates, schedule_settings
 from .saving_together import SavesTogether
 
+STRATEGIES = ["fsdp", "fsdp2"]
 
-@EngineRegistry.register("language_model", ["fsdp", "fsdp2"], device="cuda", vendor=["nvidia", "amd"])
-@EngineRegistry.register("language_model", ["fsdp", "fsdp2"], device="cpu", vendor="cpu")
+
+@EngineRegistry.register("language_model", STRATEGIES, device="cuda", vendor=["nvidia", "amd"])
+@EngineRegistry.register("language_model", STRATEGIES, device="cpu", vendor="cpu")
 class ComponentFSDPEngine(SavesTogether, impl.FSDPEngineWithLMHead):
-    """verl's FSDP engine; only the optimizer's groups differ, and what happens where a rank cannot save."""
+    """verl's FSDP engine; only the optimizer's groups differ, in what form pixels may come, and what happens where a rank cannot
+    save."""
 
     def _build_optimizer(self, module):
         config = self.optimizer_config
@@ -48,6 +53,11 @@ class ComponentFSDPEngine(SavesTogether, impl.FSDPEngineWithLMHead):
             factors.append(alone.lr_lambdas[0])
         self.optimizer_config = common
         return torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+
+    def prepare_model_inputs(self, micro_batch):
+        model_inputs, output_args = super().prepare_model_inputs(micro_batch)
+        scale_levels(model_inputs, self.model_config.processor)
+        return model_inputs, output_args
 
     def train_batch(self, data, loss_function):
         """A step's metrics also hold what each component was trained with: `<component>/lr`, `<component>/weight_decay`."""

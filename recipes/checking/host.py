@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from statistics import mean
 from typing import NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from ...data_mixers.torch_pixels import PIXEL_BYTES
 from ..launching.pools import nodes_needed
 from .asynchrony import batches_ahead
 from .context import FRAMES_A_PATCH, clip, token_edge
@@ -21,8 +22,6 @@ from .subject import Subject
 
 ASSUMED_NODE = 2000
 """GB of a node of eight GPUs where `sv6d.node_gb` does not say and it is not this one."""
-PIXEL_BYTES = 4
-"""The processor writes them as fp32."""
 
 
 class Held(NamedTuple):
@@ -54,10 +53,16 @@ def sequence_tokens(subject: Subject) -> float:
     return mean(mean(tokens) for tokens in by_task.values()) if by_task else 0.0
 
 
+def token_bytes(config: DictConfig, model: ModelSize) -> int:
+    """Bytes of the pixels of one vision token on their way to the trainer."""
+    value = PIXEL_BYTES[OmegaConf.select(config, "data.mixture.pixels", default="float32")]
+    return model.patches * model.patch_values * value
+
+
 def node_memory(config: DictConfig, model: ModelSize, tokens: float) -> Held:
     """What the fullest of the nodes holds in an update, where sequences have so many vision tokens."""
     sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-    step = sequences * tokens * model.patches * model.patch_values * PIXEL_BYTES
+    step = sequences * tokens * token_bytes(config, model)
     units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
     stored = step * -(-units // nodes_needed(config)) / units
     return Held(stored, stored * batches_ahead(config), step / config.trainer.nnodes, offloaded(config, model))
@@ -74,7 +79,7 @@ def pixels(subject: Subject) -> Iterator[Finding]:
     size, told = _node(subject)
     text = (
         f"a sequence has up to {tokens:,.0f} vision tokens in the mean, whose pixels verl keeps in the nodes' memory, "
-        f"{model.patches * model.patch_values * PIXEL_BYTES / 1024:.0f} KB each: {sum(held) / GB:,.1f} GB of a node ({told}): "
+        f"{token_bytes(config, model) / 1024:.0f} KB each: {sum(held) / GB:,.1f} GB of a node ({told}): "
         f"{held.stored / GB:,.1f} of the step, {held.ahead / GB:,.1f} of rollouts ahead of it, {held.copied / GB:,.1f} copied for the "
         f"update, {held.offloaded / GB:,.1f} offloaded"
     )

@@ -107,6 +107,7 @@ def test_fewer_validation_rows_are_taken_evenly_over_the_tasks(build, config):
             {"mixture": {"lenght": 3}},
             "data.mixture.lenght is unknown; data.mixture takes weights, mode, seed, exhausted, on",
         ),
+        ({"mixture": {"length": 3, "pixels": "bytes"}}, "data.mixture.pixels is 'bytes'; set it to float32 or uint8"),
         ({"shuffle": True}, "data.shuffle=False"),
         ({"filter_overlong_prompts": True}, "filter_overlong_prompts"),
         ({"val_files": None}, "held-out"),

@@ -6,8 +6,8 @@ from sv6d.recipes.checking.host import node_memory, pixels, sequence_tokens
 from sv6d.recipes.checking.model_size import ModelSize, find_config
 
 MODEL = ModelSize.read(find_config("Qwen/Qwen3-VL-8B-Instruct"))
-TOKEN = 4 * (3 * 2 * 16 * 16) * 4  # patches x (colours x frames x pixels) x bytes of fp32: 24 KiB
-STEP = 3120 * 15_000 * TOKEN  # 1.15e12 bytes
+TOKEN = 4 * (3 * 2 * 16 * 16)  # patches x (colours x frames x pixels), a byte each: 6 KiB
+STEP = 3120 * 15_000 * TOKEN  # 2.9e11 bytes
 
 
 def video(seconds: float, task="shot_framing"):
@@ -22,6 +22,10 @@ def test_a_synchronous_step_lies_in_the_nodes_memory_once_and_is_copied_once():
 
 def test_rollouts_that_run_ahead_keep_their_pixels_too():
     assert node_memory(recipe_with("leum_8b_1node"), MODEL, 15_000).ahead == STEP
+
+
+def test_pixels_as_floats_take_four_times_as_much():
+    assert node_memory(recipe_with("leum_8b_sync", "data.mixture.pixels=float32"), MODEL, 15_000).stored == 4 * STEP
 
 
 def test_over_nodes_pixels_lie_in_eight_units_in_turn_and_are_copied_where_they_are_trained():
@@ -41,15 +45,14 @@ def test_tokens_of_a_sequence_are_the_mean_of_the_tasks_whatever_their_rows(tmp_
 @pytest.mark.parametrize(
     ("recipe", "settings", "level"),
     [
-        ("leum_8b_sync", ["sv6d.node_gb=2000"], "error"),  # 2 x 1.18 TB and 105 GB offloaded
-        ("leum_8b_sync", [], "warning"),  # 2,000 GB are only assumed
-        ("leum_8b_async", ["sv6d.node_gb=2000"], "note"),  # 0.29 TB, as much ahead, 0.39 TB
-        (
-            "leum_2b_1gpu",
-            ["sv6d.node_gb=250", "sv6d.model=Qwen/Qwen3-VL-2B-Instruct"],
-            "note",
-        ),  # 7,980 tokens: 61 GB, copied, and as much ahead, and 26 GB
-        ("leum_2b_1gpu", ["sv6d.node_gb=200", "sv6d.model=Qwen/Qwen3-VL-2B-Instruct"], "warning"),
+        ("leum_8b_sync", ["sv6d.node_gb=2000"], "note"),  # 2 x 0.29 TB and 105 GB offloaded
+        ("leum_8b_1node", ["sv6d.node_gb=2000"], "note"),  # 0.29 TB, as much ahead, copied, and 105 GB
+        ("leum_8b_sync", ["sv6d.node_gb=600"], "error"),
+        ("leum_8b_sync", ["data.mixture.pixels=float32"], "warning"),  # 2 x 1.18 TB; 2,000 GB are only assumed
+        ("leum_8b_async", ["sv6d.node_gb=2000"], "note"),  # 0.07 TB, as much ahead, 0.1 TB
+        # 7,980 tokens: 15 GB, copied, and as much ahead, and 26 GB
+        ("leum_2b_1gpu", ["sv6d.node_gb=90", "sv6d.model=Qwen/Qwen3-VL-2B-Instruct"], "note"),
+        ("leum_2b_1gpu", ["sv6d.node_gb=74", "sv6d.model=Qwen/Qwen3-VL-2B-Instruct"], "warning"),
     ],
 )
 def test_pixels_against_the_node(recipe, settings, level, tmp_path):
