@@ -41,6 +41,8 @@ class LazyGroup(click.Group):
         try:
             return import_module(COMMANDS[name][0]).command
         except ModuleNotFoundError as missing:
+            if (missing.name or "").startswith("sv6d"):
+                raise  # a fault of ours, which no extra mends
             raise click.ClickException(
                 f"sv6d {name} needs {missing.name}, which is not installed here. Install the extra that has it: "
                 "pip install 'sv6d[reports]' for report, 'sv6d[annotate]' for annotate; 'sv6d[cpu]' or, on a GPU machine, 'sv6d[gpu]' "
