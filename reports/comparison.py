@@ -16,6 +16,7 @@ from scipy import stats
 
 from .numbers import task_order
 from .runs import ENDS, Run, dynamics, heldout_scores
+from .spread import SAME
 
 DRAWS = 4000  # bootstrap samples
 FEWEST = 3  # prompts of a task below which nothing is said of it
@@ -92,7 +93,7 @@ def compare(a: Run, b: Run, steps: int = ENDS, confidence: float = 0.95, seed: i
     of them misses is at most 1 - `confidence`; that of the whole is not.
 
     Raises:
-        ComparisonError: a run without recorded rollouts, or no task in both.
+        ComparisonError: a run without recorded rollouts or scores, or no task in both.
         ValueError: `steps` below 1, `confidence` not between 0 and 1.
     """
     if steps < 1 or not 0 < confidence < 1:
@@ -121,7 +122,7 @@ def compare(a: Run, b: Run, steps: int = ENDS, confidence: float = 0.95, seed: i
         if fewer < FEWEST:
             left_out.append(f"{task} has fewer than {FEWEST} prompts to compare ({fewer})")
             continue
-        sample = _bootstrap(rng, y - x) if paired else _sum([_bootstrap(rng, y), _bootstrap(rng, x)], [1.0, -1.0])
+        sample = _difference(rng, x, y, paired)
         found = _interval(sample, level)
         tasks.append(TaskComparison(task, float(x.mean()), float(y.mean()), found, fewer, paired))
         samples.append(sample)
@@ -137,6 +138,10 @@ def _last(run: Run, steps: int) -> pd.DataFrame:
     if run.rollouts.empty:
         raise ComparisonError(f"{run.name} has no recorded rollouts to compare. " + " ".join(run.missing))
     scored = run.rollouts[run.rollouts["score"].notna()]
+    if scored.empty:
+        raise ComparisonError(
+            f"{run.name}: none of its {len(run.rollouts):,} recorded rollouts has a score to compare."
+        )
     last = np.unique(scored["step"])[-steps:]
     return scored[scored["step"].isin(last)]
 
@@ -177,6 +182,24 @@ class _Sample(NamedTuple):
     """How unsure the variance itself is: variance^2 / degrees of freedom, which adds up (Welch and Satterthwaite)."""
 
 
+def _difference(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, paired: bool) -> _Sample:
+    """Of the means of y and x: of their differences where they are `paired`."""
+    spread = np.ptp(y - x) if paired else max(np.ptp(x), np.ptp(y))
+    if spread < SAME:
+        return _agreed(rng, float(y.mean() - x.mean()), min(len(x), len(y)))
+    return _bootstrap(rng, y - x) if paired else _sum([_bootstrap(rng, y), _bootstrap(rng, x)], [1.0, -1.0])
+
+
+def _agreed(rng: np.random.Generator, difference: float, n: int) -> _Sample:
+    """Of n prompts that all differ by the same, as they may where rewards are 0 or 1. They have no spread to draw from, yet a
+    share of the others may differ as much the other way: one of s is missed by n prompts with chance (1 - s)^n.
+
+    So the interval holds 0 until 2 * 0.5^n is below 1 - confidence, as in a sign test: for 95 %, until there are six.
+    """
+    chance = (rng.permutation(DRAWS) + 0.5) / DRAWS
+    return _Sample(difference, -2.0 * difference * (1.0 - chance ** (1.0 / n)), 0.0, 0.0)
+
+
 def _bootstrap(rng: np.random.Generator, values: np.ndarray) -> _Sample:
     """Draws of n out of n vary too little by sqrt((n - 1) / n), which is put right: it is a fifth for three prompts."""
     n, mean = len(values), float(values.mean())
@@ -197,7 +220,7 @@ def _interval(sample: _Sample, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     freedom = sample.variance**2 / sample.doubt if sample.doubt > 0 else math.inf
     low, high = np.quantile(sample.deviations, [tail, 1 - tail]) * (stats.t.isf(tail, freedom) / stats.norm.isf(tail))
-    return Interval(sample.mean, float(sample.mean + low), float(sample.mean + high))
+    return Interval(sample.mean, float(sample.mean + min(low, 0.0)), float(sample.mean + max(high, 0.0)))
 
 
 def _beside(a: Run, b: Run, steps: int) -> dict[str, tuple[float, float]]:

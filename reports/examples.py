@@ -32,7 +32,8 @@ def examples(run: Run, tasks: list[str]) -> list[dict[str, Any]]:
     """The best and the worst answer of each task, as plain data; of equal ones the latest.
 
     Each holds task, kind (`best` or `worst`), step, uid, score, components, response, truth, and by family `shots` (pairs and
-    segments without a counterpart), `edits` (of a transcription) or `judged` (answer and truth), and `losses`.
+    segments without a counterpart), `edits` (of a transcription) or `judged` (answer and truth), `losses`, and `unread`: why
+    nothing could be read, or empty.
     """
     told = _recorded_texts(run)
     if told.empty:
@@ -74,6 +75,7 @@ def _example(row: dict[str, Any], taxonomy: Taxonomy, config: RewardConfig) -> d
         "edits": [],
         "judged": None,
         "losses": [],
+        "unread": "",
     }
     score = Score(example["score"], components | {"score": example["score"]})
     source = Path(f"step {row['step']}")
@@ -90,6 +92,7 @@ def _explained(found: Explanation) -> dict[str, Any]:
         "edits": [[edit.kind, shortened(edit.answer), shortened(edit.truth)] for edit in found.edits],
         "judged": found.judged and [shortened(text) for text in found.judged],
         "losses": [loss._asdict() for loss in _largest(found)],
+        "unread": found.unread,
     }
 
 
@@ -105,8 +108,8 @@ def _shots(segments: Segments) -> dict[str, Any]:
     pairs = [pair._asdict() | {"tags": [tag._asdict() for tag in pair.tags]} for pair in segments.pairs]
     return {
         "pairs": sorted(pairs, key=lambda pair: pair["true"])[:MOST_SEGMENTS],
-        "unmatched_predicted": segments.unmatched_predicted[:MOST_SEGMENTS],
-        "unmatched_true": segments.unmatched_true[:MOST_SEGMENTS],
+        "unmatched_predicted": [lone._asdict() for lone in segments.unmatched_predicted[:MOST_SEGMENTS]],
+        "unmatched_true": [lone._asdict() for lone in segments.unmatched_true[:MOST_SEGMENTS]],
         "unusable": segments.unusable,
     }
 

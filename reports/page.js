@@ -7,6 +7,7 @@
   const coarse = window.matchMedia("(pointer: coarse)");
   const byId = (id) => document.getElementById(id);
   const read = (page) => JSON.parse(page.getElementById("data").textContent);
+  const TIMELINE = { l: 66, r: 6, t: 2, b: 34 };  // margins of the shots of an answer
   const SLICE_MS = 40, NEWS_MS = 2000;
   let { tasks, runs, panels } = read(document);
   const choice = { without: new Set(), runsWithout: new Set(), scope: "all", measure: "reward", smooth: Number(byId("smooth").value) };
@@ -75,6 +76,32 @@
     return text.slice(0, at) + "<br>" + text.slice(at + 1);
   }
 
+  // As many labels of a shot as its bar has room for: all, the first ones, or the beginning of one; hovering tells the rest.
+  const pen = document.createElement("canvas").getContext("2d");
+  const TEXT = { "&lt;": "<", "&gt;": ">", "&amp;": "&" }, MARKUP = { "<": "&lt;", ">": "&gt;", "&": "&amp;" };
+  function fitted(escaped, room) {
+    const text = escaped.replace(/&(lt|gt|amp);/g, (entity) => TEXT[entity]);
+    const fits = (part) => pen.measureText(part).width <= room;
+    if (fits(text)) return escaped;
+    const tags = text.split(", ");
+    let part = "";
+    for (let n = tags.length - 1; n && !part; n -= 1) {
+      const some = `${tags.slice(0, n).join(", ")}, …`;
+      if (fits(some)) part = some;
+    }
+    for (let n = tags[0].length - 1; n > 1 && !part; n -= 1) {
+      const some = `${tags[0].slice(0, n).trimEnd()}…`;
+      if (fits(some)) part = some;
+    }
+    return part.replace(/[<>&]/g, (sign) => MARKUP[sign]);
+  }
+
+  function labelled(trace, panel, width) {
+    pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+    const scale = (width - TIMELINE.l - TIMELINE.r) / panel.layout.xaxis.range[1];
+    return { ...trace, text: trace.text.map((text, i) => fitted(text, trace.x[i] * scale - 6)) };
+  }
+
   function traces(panel, narrow) {
     return panel.data.filter(shown).flatMap((raw) => {
       const trace = painted(filtered(raw, narrow));
@@ -110,7 +137,7 @@
       plain.xaxis.nticks = 4;
     }
     if (own.timeline) {
-      plain.margin = { l: 66, r: 6, t: 2, b: 34 };
+      plain.margin = TIMELINE;
       plain.yaxis.showgrid = false;
       plain.yaxis.zeroline = false;
     }
@@ -130,7 +157,8 @@
     figure.dataset.drawn = "true";
     if (figure.hidden) return;
     const chart = figure.querySelector(".chart"), narrow = isNarrow(chart);
-    const drawn = traces(panel, narrow);
+    let drawn = traces(panel, narrow);
+    if (panel.layout.meta?.timeline) drawn = drawn.map((trace) => labelled(trace, panel, chart.clientWidth));
     const config = { displaylogo: false, displayModeBar: !panel.layout.meta?.small && !coarse.matches && "hover",
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "pan2d", "zoomIn2d", "zoomOut2d"],
       toImageButtonOptions: { format: "svg", filename: panel.id } };

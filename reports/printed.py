@@ -245,9 +245,16 @@ def _segments(ax: Any, trace: dict) -> None:
     ):
         color = _colour(name)
         ax.barh(y, width, left=base, height=trace["width"], color=to_rgba(color, 0.28), ec=color, lw=1)
-        said = unescape(text)
-        if len(said) * LETTER < width / ax.get_xlim()[1] * COLUMN:
-            ax.annotate(said, (base + width / 2, y), ha="center", va="center", fontsize=6)
+        said = _fitted(unescape(text), int(width / ax.get_xlim()[1] * COLUMN / LETTER))
+        ax.annotate(said, (base + width / 2, y), ha="center", va="center", fontsize=6)
+
+
+def _fitted(labels: str, room: int) -> str:
+    """As many of the labels as `room` letters hold, as the page shows them: all, or the first ones, or the beginning of one."""
+    if len(labels) <= room:
+        return labels
+    whole = labels[: max(room, 0)].rpartition(", ")[0]
+    return f"{whole}, …" if whole else f"{labels[: room - 1]}…" if room > 2 else ""
 
 
 def _colour(name: str | int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .means import mean
 from .parts import ROLLOUTS, find_parts, part_of
 from .readers import files
 from .readers.source import Source
@@ -130,7 +132,7 @@ def summary(run: Run) -> dict[str, Any]:
     curves = dynamics(run)
     heldout = heldout_scores(run)
     ends = {
-        f"{name}_{end}": _mean(series)
+        f"{name}_{end}": mean(series)
         for name in curves
         for end, series in zip(("first", "last"), _ends(curves[name]), strict=True)
     }
@@ -145,7 +147,7 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def dynamics(run: Run) -> pd.DataFrame:
-    """Figure 3: columns `reward`, `entropy`, `length` by step, means over the rollouts.
+    """Figure 3: columns `reward`, `entropy`, `length` by step, means over the rollouts; every step that was trained has a row.
 
     A column that the rollouts lack (a run without our recorder, or entropy that the trainer did not compute) comes from
     verl's own metrics.
@@ -160,7 +162,14 @@ def dynamics(run: Run) -> pd.DataFrame:
         elif key in run.metrics:
             column = run.metrics[key].dropna()
         columns[name] = pd.Series(dtype=float) if column is None else column
-    return pd.DataFrame(columns).sort_index()
+    return pd.DataFrame(columns).reindex(_trained_steps(run))
+
+
+def _trained_steps(run: Run) -> list[int]:
+    """Those of which anything is known. A validation before the first step is none."""
+    measured = run.metrics[[key for key in run.metrics if not key.startswith("val-")]].notna().any(axis=1)
+    recorded = [] if run.rollouts.empty else run.rollouts["step"].unique()
+    return sorted({int(step) for step in [*recorded, *measured.index[measured]]})
 
 
 def heldout_scores(run: Run) -> pd.DataFrame:
@@ -179,10 +188,6 @@ def heldout_scores(run: Run) -> pd.DataFrame:
 def _ends(series: pd.Series) -> tuple[pd.Series, pd.Series]:
     series = series.dropna()
     return series.iloc[:ENDS], series.iloc[-ENDS:]
-
-
-def _mean(series: pd.Series) -> float:
-    return float(series.mean()) if len(series) else float("nan")
 
 
 def _row(table: pd.DataFrame, position: int) -> dict[str, float]:
@@ -229,16 +234,29 @@ def _said(source: Source) -> str:
 
 
 def _about(file: Path, missing: list[str]) -> dict[str, Any]:
+    """What the trainer told the recorder of the run; without a mixture where it is none."""
     try:
         told = json.loads(file.read_bytes()) if file.exists() else {}
     except ValueError:
         told = None
-    if not isinstance(told, dict):
-        missing.append(
-            f"{file.name} is not what our recorder writes and is left out: the requested mixture is not known."
-        )
-        return {}
-    return told
+    if isinstance(told, dict) and _is_mixture(told.get("mixture")):
+        return told
+    what = "its `mixture` is not {task: weight} with weights of 0 or more, one of them above 0, and"
+    missing.append(
+        f"{file.name} is not what our recorder writes: {what if isinstance(told, dict) else 'it'} is left out, "
+        "so that the requested mixture is not known."
+    )
+    return {key: fact for key, fact in told.items() if key != "mixture"} if isinstance(told, dict) else {}
+
+
+def _is_mixture(weights: Any) -> bool:
+    """A run need not tell its mixture."""
+    if weights is None:
+        return True
+    known = isinstance(weights, dict) and all(
+        isinstance(w, int | float) and 0 <= w < math.inf for w in weights.values()
+    )
+    return known and sum(weights.values()) > 0
 
 
 def _skipped(file: Path) -> tuple[dict[str, Any], ...]:

@@ -26,22 +26,22 @@ FOLLOWS = 0.7  # correlation from which answers' times are said to follow the tr
 def constant_tag(seen: Evidence, share: float, entropy_share: float, tags: float) -> Iterator[Finding]:
     """Entropy of the tags of a sub-dimension in the last third of the run, against that of the true ones."""
     last = _tags(seen.last_answers)
-    if not any(sum(said.values()) >= tags for said, _ in last.values()):
+    if not any(said.total() >= tags for said, _ in last.values()):
         raise Unjudged(f"fewer than {tags:g} recorded answers with labels in the last third (sv6d.record_responses)")
     first = _tags(seen.first_answers)
     for (task, name), (said, true) in last.items():
         said_bits, true_bits = _bits(said), _bits(true)
         ((tag, count),) = said.most_common(1) or [("", 0)]
-        often = count / max(sum(said.values()), 1)
-        if sum(said.values()) >= tags and often > share and said_bits < entropy_share * true_bits:
+        often = count / max(said.total(), 1)
+        if said.total() >= tags and often > share and said_bits < entropy_share * true_bits:
             before = f"{_bits(first[task, name][0]):.2f} -> " if (task, name) in first else ""
             yield Finding(
                 "constant_tag",
                 "warning",
                 task,
-                seen.last_steps,
-                f"{name} is always {tag!r}",
-                f"{often:.0%} of the answers, {true[tag] / sum(true.values()):.0%} of the truth; "
+                seen.last_third,
+                f"{name} is {'always' if count == said.total() else 'nearly always'} {tag!r}",
+                f"{often:.0%} of the answers, {true[tag] / true.total():.0%} of the truth; "
                 f"label entropy {before}{said_bits:.2f} bits, true {true_bits:.2f} "
                 f"(seen from {share:.0%} and below {entropy_share:.0%} of the true entropy)",
                 "A tag in the middle of its scale earns part of Label for every shot. Rows that are balanced over the tags, a "
@@ -93,7 +93,7 @@ def video_clock(seen: Evidence, scale: float, shift: float, times: float) -> Ite
                 "video_clock",
                 "alarm",
                 task,
-                seen.last_steps,
+                seen.last_third,
                 "The answers' clock is not the video's",
                 f"{len(true)} boundaries are off by {off} ({error:.2f} s in the middle, {left:.2f} s without it; seen from {least:g})",
                 "Compare the times that the model is told with the file's: sv6d check RECIPE. Frames that were sampled "
@@ -108,8 +108,10 @@ def _boundaries(answers: list[Segments]) -> tuple[np.ndarray, np.ndarray, np.nda
     for the place of each: the same in answers of as many segments."""
     rows = []
     for answer in answers:
-        predicted = sorted([*(pair.predicted for pair in answer.pairs), *answer.unmatched_predicted])
-        true = sorted([*(pair.true for pair in answer.pairs), *answer.unmatched_true])
+        predicted = sorted(
+            [*(pair.predicted for pair in answer.pairs), *(lone.times for lone in answer.unmatched_predicted)]
+        )
+        true = sorted([*(pair.true for pair in answer.pairs), *(lone.times for lone in answer.unmatched_true)])
         if len(predicted) == len(true) and not answer.unusable:
             both = zip(np.ravel(predicted), np.ravel(true), strict=True)
             rows += [(p, t, 1000 * len(true) + i) for i, (p, t) in enumerate(both) if t > 0.25]

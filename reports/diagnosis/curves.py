@@ -6,43 +6,49 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .evidence import Evidence
+from .evidence import Change, Evidence, change
 from .finding import Finding, Unjudged, rule
 
 
 @rule("The policy has stopped exploring: its entropy is nearly gone.", floor=0.05, share=0.15)
 def entropy_collapse(seen: Evidence, floor: float, share: float) -> Iterator[Finding]:
-    entropy = _change(seen, "entropy")
-    if entropy.last < max(floor, share * entropy.first):
+    _change(seen, "entropy")
+    for task in (None, *seen.tasks):
+        entropy = seen.change("entropy", task)
+        if not entropy or entropy.last >= max(floor, share * entropy.first):
+            continue
         fell = entropy.fell(0)
         yield Finding(
             "entropy_collapse",
-            "alarm" if fell else "warning",
-            None,
+            "alarm" if fell and not task else "warning",
+            task,
             seen.last_steps,
             "Entropy has collapsed" if fell else "Entropy is nearly gone from the start",
             f"entropy {entropy.first:.3f} -> {entropy.last:.3f} nats (seen below {floor:g} nats, or {share:.0%} of the start; "
-            "an alarm where it fell)",
+            "an alarm where that of all tasks fell)",
             "Lower the learning rate, raise clip_ratio_high (clip-higher) or rollout temperature, go back to a checkpoint "
             "from before the fall, or mix in tasks whose groups still differ.",
         )
 
 
-@rule("The policy fell apart: the reward lost most of what it had gained.", lost=0.5, least=0.05)
+@rule("The policy fell apart: the reward lost most of what it had gained.", lost=0.5, least=0.1)
 def policy_collapse(seen: Evidence, lost: float, least: float) -> Iterator[Finding]:
-    reward = _change(seen, "reward")
+    """Against the gain, and not against the reward itself: rewards may lie around 0, or below it."""
+    first = _change(seen, "reward").first
     curve = seen.curve("reward")
-    means = np.convolve(curve[np.isfinite(curve)], np.ones(seen.window) / seen.window, mode="valid")
-    best = float(means.max())
-    fall = best - reward.last
-    if fall > max(lost * best, least):
+    windows = np.lib.stride_tricks.sliding_window_view(curve[np.isfinite(curve)], seen.window)
+    best = windows[windows.mean(axis=1).argmax()]
+    since = change(np.concatenate([best, windows[-1]]), seen.window)
+    gained = since.first - first
+    if since.fell(max(lost * gained, least)):
         yield Finding(
             "policy_collapse",
             "alarm",
             None,
             seen.last_steps,
             "The policy fell apart",
-            f"mean reward {best:.3f} at its best, {reward.last:.3f} now: {fall / best:.0%} lost (alarm above {lost:.0%})",
+            f"mean reward {first:.3f} at first, {since.first:.3f} at its best, {since.last:.3f} now: of {gained:.3f} gained "
+            f"{-since.gain:.3f} are lost (alarm above {lost:.0%} of the gain and above {least:g})",
             "Go back to a checkpoint from before the fall. Then a lower learning rate, rollouts that run less far ahead "
             "(num_warmup_batches), or weights on stale tokens (algorithm.rollout_correction.rollout_is=token).",
         )
@@ -113,7 +119,7 @@ def _pay_for_length(seen: Evidence, task: str) -> float:
     return 0.0 if (deviations < 1e-9).any() or deviations.isna().any() else float(apart.corr().iloc[0, 1])
 
 
-def _change(seen: Evidence, measure: str):
+def _change(seen: Evidence, measure: str) -> Change:
     found = seen.change(measure)
     if found is None:
         raise Unjudged(f"{measure} was measured at fewer than {2 * seen.window} steps")

@@ -71,6 +71,15 @@ class Evidence:
     def last_steps(self) -> tuple[int, int]:
         return self.steps[-self.window :][0], self.steps[-1]
 
+    @property
+    def _third(self) -> int:
+        return max(len(self.steps) // 3, 1)
+
+    @property
+    def last_third(self) -> tuple[int, int]:
+        """First and last step of those whose recorded texts are read as the run's last."""
+        return self.steps[-self._third], self.steps[-1]
+
     @cached_property
     def last_rollouts(self) -> pd.DataFrame:
         """The rollouts of the last window."""
@@ -81,12 +90,11 @@ class Evidence:
     def texts(self) -> pd.DataFrame:
         """The recorded texts of the first and of the last third of the run, with their task. Those that were kept because they
         earned most or least are left out: they are not like the others."""
-        third = max(len(self.steps) // 3, 1)
-        steps = {*self.steps[:third], *self.steps[-third:]}
+        steps = {*self.steps[: self._third], *self.steps[-self._third :]}
         tasks = self.run.rollouts.loc[self.run.rollouts["step"].isin(steps), ["step", "uid", "task"]]
         texts = self.run.texts(steps=steps).dropna(subset=["ground_truth"])
         texts = texts[texts["text_at_random"].ne(False)].merge(tasks, on=["step", "uid"])
-        return texts.assign(part=np.where(texts["step"] <= self.steps[third - 1], "first", "last"))
+        return texts.assign(part=np.where(texts["step"] <= self.steps[self._third - 1], "first", "last"))
 
     @cached_property
     def first_answers(self) -> dict[str, list[Segments]]:

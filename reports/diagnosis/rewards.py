@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import binom
 
+from ..means import mean
 from ..numbers import COMPONENT_MEASURES
 from .evidence import SIGMAS, Evidence, as_curve
 from .finding import Finding, Unjudged, rule
@@ -134,7 +135,7 @@ def dead_groups(seen: Evidence, share: float, task_share: float) -> Iterator[Fin
         raise Unjudged("no groups of two or more rollouts were recorded")
     for task in (None, *seen.tasks):
         curve, reward = (seen.curve(name, task)[-seen.window :] for name in ("dead_groups", "reward"))
-        dead, least = _mean(curve), task_share if task else share
+        dead, least = mean(curve), task_share if task else share
         if dead > least:
             yield Finding(
                 "dead_groups",
@@ -142,7 +143,7 @@ def dead_groups(seen: Evidence, share: float, task_share: float) -> Iterator[Fin
                 task,
                 seen.last_steps,
                 "Most groups teach nothing",
-                f"{dead:.0%} of the groups are dead in the last steps, at a mean reward of {_mean(reward):.3f} (seen from {least:.0%})",
+                f"{dead:.0%} of the groups are dead in the last steps, at a mean reward of {mean(reward):.3f} (seen from {least:.0%})",
                 "Near 1 the rows are too easy, near 0 too hard: other rows, or a smaller weight for the task "
                 "(data.mixture.weights). In between, all G answers are the same: the policy is certain. Groups without a "
                 "gradient can be replaced by others of the task (algorithm.filter_groups).",
@@ -180,12 +181,7 @@ def starved_task(seen: Evidence, share: float, chance: float) -> Iterator[Findin
 
 def _requested(seen: Evidence) -> dict[str, float]:
     """Shares asked of the last steps: as the trainer logged them where weights change, else the run's."""
-    logged = {task: _mean(seen.metric(f"mixture/{task}/requested")[-seen.window :]) for task in seen.tasks}
+    logged = {task: mean(seen.metric(f"mixture/{task}/requested")[-seen.window :]) for task in seen.tasks}
     logged = {task: share for task, share in logged.items() if np.isfinite(share)}
     weights = seen.run.about.get("mixture") or {}
     return {task: weight / sum(weights.values()) for task, weight in weights.items()} | logged
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else float("nan")

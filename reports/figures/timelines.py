@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 from .palette import SERIES
@@ -29,20 +30,21 @@ def example_panels(runs: list[dict]) -> list[Panel]:
 def timeline(example: dict, id: str) -> Panel:
     """One chart: the true segments above, the answered ones below, what was matched joined by an area.
 
-    Segments of no pair are grey. Labels that are wrong stand in the answer's hover text with the true ones.
+    Segments of no pair are grey. Every bar bears its labels, of which the page and the printed figure show as many as have room
+    (the hover text has all); those that are wrong stand in the answer's hover text with the true ones.
     """
     shots = example["shots"]
     true = [_bar(p["true"], i, _labels(p, "true"), _true_text(p)) for i, p in enumerate(shots["pairs"])]
     said = [_bar(p["predicted"], i, _labels(p, "predicted"), _said_text(p)) for i, p in enumerate(shots["pairs"])]
-    true += [_bar(times, None, "", f"{_span(times)}<br>not answered") for times in shots["unmatched_true"]]
-    said += [_bar(times, None, "", f"{_span(times)}<br>no true counterpart") for times in shots["unmatched_predicted"]]
+    true += [_lone(shot, "not answered") for shot in shots["unmatched_true"]]
+    said += [_lone(shot, "no true counterpart") for shot in shots["unmatched_predicted"]]
+    end = max((bar["times"][1] for bar in true + said), default=1.0)
     data = [_row(true, TRUE, "true"), _row(said, SAID, "answered")]
     layout = {
-        "xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": "seconds"}, "range": [0.0, 1.01 * end or 1.0]},
         "yaxis": {"tickvals": [SAID, TRUE], "ticktext": ["answered", "true"], "range": [-0.5, 1.5], "fixedrange": True},
         "shapes": [_join(pair, i) for i, pair in enumerate(shots["pairs"])],
         "barmode": "overlay",
-        "uniformtext": {"minsize": 9, "mode": "hide"},
         "meta": {"timeline": True},
     }
     heading = f"{title(example['task'])}, {example['kind']}"
@@ -51,10 +53,10 @@ def timeline(example: dict, id: str) -> Panel:
 
 def caption(example: dict) -> str:
     """The example in a sentence, for readers who do not see the chart."""
-    shots, parts = (
-        example["shots"],
-        [f"{example['kind']} of the last steps, step {example['step']}, score {example['score']:.3f}"],
-    )
+    shots = example["shots"]
+    parts = [f"{example['kind']} of the last steps, step {example['step']}, score {example['score']:.3f}"]
+    if example["unread"]:
+        parts.append(example["unread"])
     parts.append(f"{len(shots['pairs'])} matched, {len(shots['unmatched_true'])} true segments not answered")
     if shots["unmatched_predicted"]:
         parts.append(f"{len(shots['unmatched_predicted'])} answered without counterpart")
@@ -73,7 +75,7 @@ def _row(bars: list[dict], height: float, name: str) -> dict:
         "textposition": "inside",
         "insidetextanchor": "middle",
         "textangle": 0,
-        "constraintext": "inside",
+        "constraintext": "none",
         "hovertext": [bar["text"] for bar in bars],
         "hovertemplate": "%{hovertext}<extra></extra>",
         "name": name,
@@ -87,6 +89,11 @@ def _bar(times: list[float], pair: int | None, label: str, text: str) -> dict:
     return {"times": times, "color": color, "label": label, "text": text}
 
 
+def _lone(shot: dict, why: str) -> dict:
+    lines = [f"{_span(shot['times'])}, {why}", *(f"{_said(name)}: {_tags(tags)}" for name, tags in shot["tags"])]
+    return _bar(shot["times"], None, _joined(tag for _, tags in shot["tags"] for tag in tags), "<br>".join(lines))
+
+
 def _join(pair: dict, number: int) -> dict:
     """The area between a true segment and the answered one that it was matched with."""
     (a, b), (c, d), top, bottom = pair["true"], pair["predicted"], TRUE - HALF, SAID + HALF
@@ -95,7 +102,11 @@ def _join(pair: dict, number: int) -> dict:
 
 
 def _labels(pair: dict, side: str) -> str:
-    return escape(", ".join(tag for tags in pair["tags"] for tag in tags[side]), quote=False)
+    return _joined(tag for tags in pair["tags"] for tag in tags[side])
+
+
+def _joined(tags: Iterable[str]) -> str:
+    return escape(", ".join(tags), quote=False)
 
 
 def _true_text(pair: dict) -> str:

@@ -45,6 +45,8 @@ class Explanation(NamedTuple):
     segments: Segments | None = None
     edits: tuple[Edit, ...] = ()
     judged: Judged | None = None
+    unread: str = ""
+    """Why nothing of the response could be read; empty where something was."""
 
 
 def explain(rollout: Rollout, score: Score, taxonomy: Taxonomy, config: RewardConfig) -> Explanation:
@@ -54,7 +56,7 @@ def explain(rollout: Rollout, score: Score, taxonomy: Taxonomy, config: RewardCo
     if reward in (temporal_grounding.reward, action_localization.reward):
         labelled = reward is temporal_grounding.reward
         segments = explain_segments(response, truth, taxonomy, config, labelled)
-        return Explanation(rollout, score, segments.losses, segments=segments)
+        return Explanation(rollout, score, segments.losses, segments=segments, unread=segments.unread)
     if reward is ocr.reward:
         return _explain_ocr(rollout, score)
     if reward is chain_of_thought.reward:
@@ -67,7 +69,8 @@ def _explain_ocr(rollout: Rollout, score: Score) -> Explanation:
     """Each edit of the Levenshtein distance costs one character of the longer text."""
     answer = answer_text(rollout.response)
     if answer is None:
-        return Explanation(rollout, score, (Loss("similarity", 1.0, "a <think> is still open: there is no answer"),))
+        why = "a <think> is still open: there is no answer"
+        return Explanation(rollout, score, (Loss("similarity", 1.0, why),), unread=why)
     answer, truth, excess = ocr.compared_texts(answer, rollout.ground_truth)
     longer = max(len(answer), len(truth)) + excess
     losses, edits = [], []

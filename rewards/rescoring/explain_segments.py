@@ -53,15 +53,26 @@ class Pair(NamedTuple):
     tags: tuple[TagPair, ...]
 
 
+class Lone(NamedTuple):
+    """A segment without a counterpart."""
+
+    times: tuple[float, float]
+    tags: tuple[tuple[str, tuple[str, ...]], ...]
+    """(`dimension.sub_dimension`, tags) of each sub-dimension that is asked and that it names."""
+
+
 class Segments(NamedTuple):
     """A response's segments against the true ones."""
 
     pairs: tuple[Pair, ...]
-    unmatched_predicted: tuple[tuple[float, float], ...]
-    unmatched_true: tuple[tuple[float, float], ...]
+    unmatched_predicted: tuple[Lone, ...]
+    unmatched_true: tuple[Lone, ...]
     unusable: int
     """Predicted segments without usable times."""
     losses: tuple[Loss, ...]
+    """Those of the same part and reason are one."""
+    unread: str
+    """Why no list of segments could be read; empty where one was."""
 
 
 def explain_segments(
@@ -78,16 +89,44 @@ def explain_segments(
     pairs = _matched(answer, truth, config)
     used, hit = {i for i, *_ in pairs}, {j for _, j, *_ in pairs}
     spans = list(zip(answer.starts, answer.ends, strict=True))
+    said = read_segments(response, truth.labels.common_dimensions if truth.labels else None, truth.max_length)
     view = Segments(
         tuple(_pair(answer, i, true[j], iou, distance, truth, config) for i, j, iou, distance in pairs),
-        tuple(times for i, times in enumerate(spans) if i not in used),
-        tuple((segment.start, segment.end) for j, segment in enumerate(true) if j not in hit),
+        tuple(Lone(times, _said_tags(answer, i, truth)) for i, times in enumerate(spans) if i not in used),
+        tuple(_missed(segment) for j, segment in enumerate(true) if j not in hit),
         answer.count - len(spans),
-        (),
+        losses=(),
+        unread=_unread(said, answer),
     )
-    said = read_segments(response, truth.labels.common_dimensions if truth.labels else None, truth.max_length)
     losses = _grounding_losses if labelled else _localization_losses
-    return view._replace(losses=tuple(losses(_Case(view, said, answer, truth, config))))
+    return view._replace(losses=_merged(losses(_Case(view, said, answer, truth, config))))
+
+
+def _unread(said: SegmentAnswer, answer: Answer) -> str:
+    return UNREADABLE if said.faults.syntax else "" if answer.stated else "the answer holds no list of segments"
+
+
+def _merged(losses: Sequence[Loss]) -> tuple[Loss, ...]:
+    points: dict[tuple[str, str], list[float]] = {}
+    for loss in losses:
+        points.setdefault((loss.part, loss.why), []).append(loss.points)
+    return tuple(Loss(part, fsum(lost), why) for (part, why), lost in points.items())
+
+
+def _missed(segment: TrueSegment) -> Lone:
+    tags = tuple((".".join(pair), tags) for pair, tags in sorted(segment.labels.items()))
+    return Lone((segment.start, segment.end), tags)
+
+
+def _said_tags(answer: Answer, i: int, truth: Truth) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What predicted segment i says of the sub-dimensions that the truth annotates."""
+    said = {} if truth.labels is None else dict(zip(truth.labels.pairs, answer.said, strict=True))
+    found = ((".".join(pair), _as_tags(entries[i])) for pair, entries in sorted(said.items()))
+    return tuple((name, tags) for name, tags in found if tags)
+
+
+def _as_tags(said: Said) -> tuple[str, ...]:
+    return (said,) if isinstance(said, str) else () if said is UNSET else tuple(dict.fromkeys(said))
 
 
 def _matched(answer: Answer, truth: Truth, config: RewardConfig) -> list[tuple[int, int, float, float]]:
@@ -115,7 +154,7 @@ def _pair(
 
 
 def _tag_pair(said: Said, pair: tuple[str, str], true: tuple[str, ...], share: float, truth: Truth) -> TagPair:
-    tags = (said,) if isinstance(said, str) else () if said is UNSET else tuple(dict.fromkeys(said))
+    tags = _as_tags(said)
     states = tag_states(truth.taxonomy, pair)
     distance = set_distance(states.sub, states.ids(tags), states.ids(true))
     return TagPair(".".join(pair), tags, true, distance, share)
@@ -185,7 +224,7 @@ def _content_losses(case: _Case, part: str, weight: float) -> list[Loss]:
     n_pred, n_true = answer.count, case.truth.count
     larger, smaller = max(n_pred, n_true), min(n_pred, n_true)
     if not answer.stated:
-        return [Loss(part, weight, UNREADABLE if case.said.faults.syntax else "the answer holds no list of segments")]
+        return [Loss(part, weight, view.unread)]
     if not larger:
         return []
     most = most_segments(case.truth)
@@ -223,8 +262,8 @@ def _pair_losses(view: Segments, part: str, weight: float) -> list[Loss]:
 def _alone(view: Segments, part: str, weight: float, predicted: bool) -> list[Loss]:
     """Segments without a counterpart, of the side that has more of them: the sums are divided by its number."""
     if not predicted:
-        return [Loss(part, weight, f"true {span(times)} is not answered") for times in view.unmatched_true]
-    losses = [Loss(part, weight, f"{span(times)} has no true counterpart") for times in view.unmatched_predicted]
+        return [Loss(part, weight, f"true {span(lone.times)} is not answered") for lone in view.unmatched_true]
+    losses = [Loss(part, weight, f"{span(lone.times)} has no true counterpart") for lone in view.unmatched_predicted]
     return losses + [Loss(part, weight, "a segment without usable times")] * view.unusable
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .explain import Edit, Explanation, Judged
-from .explain_segments import Loss, Pair, Segments, span
+from .explain_segments import Lone, Loss, Pair, Segments, span
 
 MAX_ROWS = 60
 """Of a long table; what is left out is summed up in its last row."""
@@ -44,8 +44,8 @@ def visible(text: str, style: str = "", limit: int = MAX_SHOWN) -> Text:
 def _pairs(segments: Segments) -> RenderableType:
     table = _table("answered", "true", "IoU", "label distance", "sub-dimension", "answered", "true", "d")
     rows = [*_pair_rows(segments.pairs)]
-    rows += [(span(times), "–", "", "", "", "", "", "") for times in segments.unmatched_predicted]
-    rows += [("–", span(times), "", "", "", "", "", "") for times in segments.unmatched_true]
+    rows += [row for lone in segments.unmatched_predicted for row in _lone_rows(lone, predicted=True)]
+    rows += [row for lone in segments.unmatched_true for row in _lone_rows(lone, predicted=False)]
     if segments.unusable:
         rows.append((f"{segments.unusable} without usable times", "–", "", "", "", "", "", ""))
     return _filled(table, rows)
@@ -60,6 +60,13 @@ def _pair_rows(pairs: Sequence[Pair]) -> Iterator[tuple[str, ...]]:
                 yield (*left, "", "", "", "")
             else:
                 yield (*left, tag.name, " + ".join(tag.predicted) or "–", " + ".join(tag.true), f"{tag.distance:.3f}")
+
+
+def _lone_rows(lone: Lone, predicted: bool) -> Iterator[tuple[str, ...]]:
+    for i, (name, tags) in enumerate(lone.tags or (("", ()),)):
+        times, gap = (span(lone.times), "–") if i == 0 else ("", "")
+        sides = (" + ".join(tags), "")
+        yield (times, gap, "", "", name, *sides, "") if predicted else (gap, times, "", "", name, *sides[::-1], "")
 
 
 def _diff(edits: Sequence[Edit]) -> RenderableType:

@@ -36,12 +36,12 @@ def rows(task, scores, prefix="p"):
 
 
 def test_paired_differences_do_not_see_how_hard_the_prompts_are(run):
-    """Prompts from .1 to .9, each .05 better in B: paired, the interval is a point; not paired, it holds 0."""
+    """Prompts from .1 to .9, each .05 better in B: paired, that is nine times the same; not paired, the interval holds 0."""
     hard = np.linspace(0.1, 0.9, 9)
     a, b = run("a", rows("subject", hard)), run("b", rows("subject", hard + 0.05))
     (task,) = compare(a, b).tasks
     assert task.paired and task.prompts == 9
-    assert task.difference == pytest.approx((0.05, 0.05, 0.05))
+    assert task.difference.mean == pytest.approx(0.05) and task.difference.verdict == "better"
     other = run("other", rows("subject", hard + 0.05, prefix="q"))
     (task,) = compare(a, other).tasks
     assert not task.paired and task.difference.mean == pytest.approx(0.05)
@@ -71,15 +71,16 @@ def test_prompts_of_other_data_are_not_paired(run):
 
 
 def test_each_task_weighs_the_same(run):
-    """One task with 3 prompts gains .3, one with 30 gains nothing: +.15, not +.027."""
-    few, many = [0.1, 0.2, 0.3], [0.5] * 30
+    """One task with 8 prompts gains .3, one with 30 gains nothing: +.15, not +.063. The 8 agree: in 95 % of the cases at most
+    q = 1 - .025^(1/8) = .369 of others differ the other way, so that the task gains at least .3 (1 - 2 q) = .079."""
+    few, many = [0.1, 0.2, 0.3, 0.4] * 2, [0.5] * 30
     a = run("a", rows("subject", few) + rows("ocr_regular", many))
     b = run("b", rows("subject", np.add(few, 0.3)) + rows("ocr_regular", many))
     found = compare(a, b)
     assert found.overall.mean == pytest.approx(0.15)
     assert [t.task for t in found.tasks] == ["subject", "ocr_regular"]  # in the order of the task table
     assert found.verdict == (
-        f"{b.name} earns more than {a.name}: +0.150 (95% interval +0.150 to +0.150, over 2 tasks and 33 prompts, "
+        f"{b.name} earns more than {a.name}: +0.150 (95% interval +0.039 to +0.150, over 2 tasks and 38 prompts, "
         "paired by prompt); better in 1, worse in 0."
     )
 
@@ -100,6 +101,37 @@ def test_three_prompts_that_agree_by_chance_are_no_proof():
     assert np.mean([i.verdict == "even" for i in tasks]) > 0.97
     runs = [_sum([_bootstrap(rng, rng.normal(size=3)) for _ in range(13)], [1 / 13] * 13) for _ in range(100)]
     assert 0.9 <= np.mean([_interval(run, 0.95).verdict == "even" for run in runs]) <= 0.99
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("prompts", "verdict"), [(3, "even"), (5, "even"), (6, "better"), (20, "better")])
+def test_rewards_of_0_and_1_that_agree_exactly_are_judged_as_by_a_sign_test(run, prompts, verdict, shared):
+    """All prompts 0 in A and 1 in B: by chance they agree in 2 * .5^n of the cases, 6 % of five and 3 % of six."""
+    a = run("a", rows("subject", [0.0] * prompts))
+    b = run("b", rows("subject", [1.0] * prompts, prefix="p" if shared else "q"))
+    found = compare(a, b)
+    assert found.tasks[0].paired is shared
+    assert found.tasks[0].difference.verdict == found.overall.verdict == verdict
+    assert found.overall.low < found.overall.mean == found.overall.high == 1.0
+    assert compare(a, a).overall == (0.0, 0.0, 0.0)
+
+
+def test_tasks_that_agree_exactly_and_tasks_that_scatter_make_one_interval(run):
+    """One of two tasks is 0 in A and 1 in B: what its three prompts leave open widens the interval of the whole."""
+    scattered = rows("ocr_regular", np.linspace(0, 1, 40)), rows("ocr_regular", np.linspace(1, 0, 40))
+    found = compare(
+        *(run(n, rows("subject", [s] * 3) + more) for n, s, more in zip("ab", (0.0, 1.0), scattered, strict=True))
+    )
+    agreed, scatter = (task.difference for task in found.tasks)
+    assert agreed.verdict == "even" and found.overall.mean == pytest.approx(0.5)
+    assert found.overall.low < 0.5 - (scatter.mean - scatter.low) / 2 - 0.2
+
+
+def test_runs_whose_rollouts_have_no_score_are_not_compared(run):
+    a, b = run("a", rows("subject", [None] * 3)), run("b", rows("subject", [0.5] * 3))
+    for pair in ((a, b), (b, a)):
+        with pytest.raises(ComparisonError, match="/a: none of its 3 recorded rollouts has a score to compare"):
+            compare(*pair)
 
 
 def test_too_few_pairs_are_compared_without_pairing(run):
@@ -163,15 +195,15 @@ def test_runs_of_other_lengths_are_said_to_be(run):
 
 
 def test_the_command_prints_table_and_verdict(run):
-    a, b = run("a", rows("subject", [0.1, 0.5, 0.9])), run("b", rows("subject", [0.2, 0.6, 1.0]))
+    a, b = run("a", rows("subject", [0.1, 0.5, 0.8])), run("b", rows("subject", [0.2, 0.6, 0.91]))
     result = CliRunner().invoke(command, [str(a.path), str(b.path)], env={"COLUMNS": "100"})
     assert result.exit_code == 0, result.output
     assert "subject" in result.output and "3 pairs" in result.output
-    assert result.output.splitlines()[-1].startswith(f"{b.name} earns more than {a.name}: +0.100")
+    assert result.output.splitlines()[-1].startswith(f"{b.name} earns more than {a.name}: +0.103")
 
 
 def test_the_command_s_json_is_the_comparison(run):
-    a, b = run("a", rows("subject", [0.1, 0.5, 0.9])), run("b", rows("subject", [0.2, 0.6, 1.0]))
+    a, b = run("a", rows("subject", [0.1, 0.5, 0.8])), run("b", rows("subject", [0.2, 0.6, 0.91]))
     told = json.loads(CliRunner().invoke(command, [str(a.path), str(b.path), "--json"]).output)
     found = compare(a, b)
     assert told["verdict"] == found.verdict and told["overall"]["verdict"] == "better"

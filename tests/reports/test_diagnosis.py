@@ -18,10 +18,6 @@ def seen(run, *levels):
     return {(f.rule, f.task) for f in diagnose(run) if f.level in (levels or ("alarm", "warning"))}
 
 
-def falls(t):
-    return 1.2 - 1.19 * t
-
-
 @pytest.fixture
 def told(tmp_path):
     return lambda tasks, **more: told_run(tmp_path / "run", {task: tasks.get(task, {}) for task in TASKS}, **more)
@@ -47,25 +43,6 @@ def test_a_rule_that_lacks_its_data_says_what(told):
 def test_a_run_of_few_steps_is_not_judged_by_its_trend(told):
     run = told({task: {"entropy": lambda t: 0.001} for task in TASKS}, steps=6)
     assert ("entropy_collapse", None) in seen(run, "unjudged") and not seen(run)
-
-
-def test_entropy_collapse(told):
-    run = told({task: {"entropy": falls} for task in TASKS})
-    (found,) = [f for f in diagnose(run) if f.level == "alarm"]
-    # mean of the first five steps of 1.2 - 1.19 t: 1.2 - 1.19 * .1; of the last five, t = 26/30 ... 1: 1.2 - 1.19 * 28/30
-    assert found.rule == "entropy_collapse" and "entropy 1.081 -> 0.089 nats" in found.evidence
-    assert found.steps == (26, 30) and "clip_ratio_high" in found.advice
-
-
-def test_entropy_that_was_gone_from_the_start_is_a_warning(told):
-    run = told({task: {"entropy": lambda t: 0.04} for task in TASKS})
-    assert seen(run, "alarm") == set() and seen(run) == {("entropy_collapse", None)}
-
-
-def test_the_policy_falls_apart(told):
-    hill = {"score": lambda t: 0.3 + 0.4 * t if t < 0.5 else max(0.02, 1.3 - 1.6 * t)}
-    run = told(dict.fromkeys(TASKS, hill))
-    assert ("policy_collapse", None) in seen(run, "alarm")
 
 
 def test_answers_that_grow_for_nothing(told):
@@ -270,6 +247,18 @@ def test_labels_that_fall_to_one_tag(told):
     (found,) = [f for f in diagnose(told({}, texts=texts)) if f.rule == "constant_tag"]
     assert found.title == "camera_language.shot_size is always 'medium shot'" and found.task == "shot_framing"
     assert "100% of the answers, 25% of the truth; label entropy 2.00 -> 0.00 bits, true 2.00" in found.evidence
+    assert found.steps == (21, 30)  # the last third, of which the texts are read
+
+
+def test_labels_that_nearly_fall_to_one_tag_are_not_said_to_be_always_it(told):
+    """Eleven of twelve answers of a step say one tag: 92 %."""
+
+    def texts(task, step, i):
+        said = "long shot" if i == 0 else "medium shot"
+        return (answer((0, 2, said)), truth((0, 2, SIZES[(step + i) % 4]))) if task == "shot_framing" else (None, None)
+
+    (found,) = [f for f in diagnose(told({}, texts=texts)) if f.rule == "constant_tag"]
+    assert found.title == "camera_language.shot_size is nearly always 'medium shot'" and "92% of" in found.evidence
 
 
 def test_answers_that_were_kept_for_their_score_do_not_count(told):
@@ -304,6 +293,7 @@ def test_answers_on_another_clock(told, clock, evidence):
     run = told({}, texts=lambda task, step, i: texts(task, step, i) if task == "subject" else (None, None))
     (found,) = [f for f in diagnose(run) if f.rule == "video_clock"]
     assert found.level == "alarm" and found.task == "subject" and evidence in found.evidence
+    assert found.steps == (21, 30)  # the last third, of which the texts are read
 
 
 def test_answers_that_are_merely_wrong_have_no_clock(told):
@@ -338,7 +328,7 @@ def test_other_thresholds(told):
 
 
 def test_the_gravest_come_first_and_every_rule_has_a_sentence(told):
-    run = told({task: {"entropy": falls, "truncated": lambda t: 0.6 * t} for task in TASKS})
+    run = told({task: {"entropy": lambda t: 1.2 - 1.19 * t, "truncated": lambda t: 0.6 * t} for task in TASKS})
     levels = [f.level for f in diagnose(run)]
     assert levels == sorted(levels, key=["alarm", "warning", "unjudged"].index)
     assert all(rule.about.endswith(".") and rule.thresholds for rule in RULES)
@@ -360,7 +350,8 @@ def test_the_demo_s_runs_raise_no_alarm_and_warn_of_what_is_so(seed):
     localization task ends with one answer for everything, and text recognition grows longer and no better."""
     run = load_run(Path(__file__).parent / "recorded" / f"demo-seed{seed}")
     assert seen(run, "alarm") == set()
-    warned = {0: {("dead_groups", "temporal_action_localization")}, 2: set()}[seed]
+    fixed = {("dead_groups", "temporal_action_localization"), ("entropy_collapse", "temporal_action_localization")}
+    warned = {0: fixed, 2: set()}[seed]
     assert seen(run, "warning") == warned | {("length_hacking", "ocr_regular"), ("length_hacking", "ocr_handwritten")}
     assert {rule for rule, _ in seen(run, "unjudged")} == {
         "constant_tag",
@@ -371,6 +362,8 @@ def test_the_demo_s_runs_raise_no_alarm_and_warn_of_what_is_so(seed):
     localization = run.rollouts[run.rollouts["task"] == "temporal_action_localization"]
     spread = localization[localization["step"] > 35].groupby("group")["score"].agg(lambda s: s.max() - s.min())
     assert ((spread < 1e-9).mean() > 0.8) == (seed == 0)
+    entropy = localization.groupby("step")["entropy"].mean()
+    assert (entropy.tail(5).mean() < 0.15 * entropy.head(5).mean()) == (seed == 0)
     ocr = run.rollouts[run.rollouts["task"] == "ocr_regular"].groupby("step")[["response_length", "score"]].mean()
     assert ocr["response_length"].tail(5).mean() > 1.5 * ocr["response_length"].head(5).mean()
     assert abs(ocr["score"].tail(5).mean() - ocr["score"].head(5).mean()) < 0.02

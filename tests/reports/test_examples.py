@@ -49,12 +49,43 @@ def test_shots_are_paired_as_the_reward_pairs_them(tmp_path):
     assert example["components"] == {"format": 1.0, "iou": 0.5, "failed": 0.0}
     (pair,) = example["shots"]["pairs"]
     assert (tuple(pair["predicted"]), tuple(pair["true"]), pair["iou"]) == ((0.0, 4.0), (0.0, 4.0), 1.0)
-    assert [tuple(times) for times in example["shots"]["unmatched_true"]] == [(4.0, 8.0)]
+    assert [tuple(shot["times"]) for shot in example["shots"]["unmatched_true"]] == [(4.0, 8.0)]
     (loss,) = example["losses"]
     assert (loss["part"], round(loss["points"], 6)) == ("iou", 0.4)
     drawn = timeline(example, "x")
     assert [trace["base"] for trace in drawn.data] == [[0.0, 4.0], [0.0]]
     assert drawn.data[0]["meta"]["color"] == [0, "first"]  # matched: the first colour; not answered: grey
+
+
+def shot(start, end, size):
+    return {"start": start, "end": end, "labels": {"camera_language": {"shot_size": size}}}
+
+
+def test_shots_without_counterpart_bear_their_labels_in_chart_and_hover(tmp_path):
+    """One shot is invented; and an answer that cannot be read misses both."""
+    true = [shot(0, 4, "long shot"), shot(4, 8, "close-up")]
+    row = {"task": "shot_framing", "ground_truth": json.dumps(true), "score": 0.5}
+    answers = json.dumps([*true, shot(9, 10, "<b>wide")]), "no JSON"
+    rows = [row | {"response": answer, "score": score} for answer, score in zip(answers, (0.5, 0.0), strict=True)]
+    best, worst = examples(recorded(tmp_path, {1: rows}), ["shot_framing"])
+    (lone,) = best["shots"]["unmatched_predicted"]
+    assert (lone["times"], lone["tags"]) == ((9.0, 10.0), (("camera_language.shot_size", ("<b>wide",)),))
+    _, below = timeline(best, "x").data
+    assert below["text"] == ["long shot", "close-up", "&lt;b&gt;wide"]
+    assert below["hovertext"][2] == "9.0 to 10.0 s, no true counterpart<br>shot size: &lt;b&gt;wide"
+    above, below = timeline(worst, "x").data
+    assert above["text"] == ["long shot", "close-up"] and below["text"] == []
+    assert above["hovertext"][0] == "0.0 to 4.0 s, not answered<br>shot size: long shot"
+
+
+def test_an_answer_that_cannot_be_read_says_why_once_a_part(tmp_path):
+    row = {"task": "shot_framing", "response": "no JSON", "ground_truth": json.dumps([shot(0, 4, "long shot")])}
+    (example,) = examples(recorded(tmp_path, {1: [row | {"score": 0.0}]}), ["shot_framing"])
+    assert example["unread"] == "nothing can be read as JSON after the thinking"
+    assert [(loss["part"], loss["why"]) for loss in example["losses"]] == [
+        (part, example["unread"]) for part in ("iou", "label", "format")
+    ]
+    assert example["unread"] in timeline(example, "x").caption
 
 
 def test_where_points_went_is_left_out_when_the_score_was_earned_under_other_weights(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sv6d.reports.cli import command
 from sv6d.reports.page import gather
-from sv6d.reports.printed import smoothed, write_figures
+from sv6d.reports.printed import _fitted, smoothed, write_figures
 from sv6d.reports.runs import load_run
 
 
@@ -69,6 +69,13 @@ def test_several_runs_have_a_line_each_and_their_names_below(tmp_path):
     figure3 = next(write_figures(shown["runs"], tmp_path, ("svg",)))
     assert figure3.name == "figure3.svg"
     assert {run["name"] for run in shown["runs"]} <= set(texts(figure3))
+
+
+@pytest.mark.parametrize(
+    ("room", "shown"), [(20, "long shot, eye level"), (19, "long shot, …"), (9, "long sho…"), (4, "lon…"), (2, "")]
+)
+def test_a_shot_shows_as_many_of_its_labels_as_it_has_room_for(room, shown):
+    assert _fitted("long shot, eye level", room) == shown
 
 
 def test_smoothing_is_a_mean_of_both_neighbours_by_hand():

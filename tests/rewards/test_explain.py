@@ -51,7 +51,8 @@ def test_the_losses_of_a_hand_worked_example():
     (first, second), (tag,) = result.segments.pairs, result.segments.pairs[0].tags
     assert (first.predicted, first.true, first.iou) == ((0, 4), (0, 5), 0.8)
     assert tag[:3] == ("camera_language.shot_size", ("medium close-up",), ("medium shot",)) and tag.share == 1.0
-    assert second.distance == 1.0 and result.segments.unmatched_true == ((5, 7),)
+    assert second.distance == 1.0 and result.segments.unread == ""
+    assert result.segments.unmatched_true == (((5, 7), (("camera_language.shot_size", ("medium shot",)),)),)
     assert "'blurry'" in result.losses[0].why and "time written as text" in result.losses[1].why
 
 
@@ -114,6 +115,37 @@ def test_the_losses_sum_to_what_is_missing(data):
     assert fsum(loss.points for loss in result.losses) == pytest.approx(1 - result.score.value, abs=1e-9)
     assert all(loss.points > 0 or loss.why.startswith(("cut off", "the three terms")) for loss in result.losses)
     assert all(loss.why for loss in result.losses)
+
+
+def test_a_segment_without_counterpart_keeps_its_labels():
+    """Two answered for one: the second has none, and names two sizes, once each."""
+    labels = {"camera_language": {"shot_size": ["long shot", "close-up", "long shot"], "camera_angle": "eye level"}}
+    second = {"start": 7, "end": 9, "labels": labels}
+    answer = json.dumps([*json.loads(segments((0, 4, "medium shot"))), second])
+    (lone,) = explained("shot_framing", answer, segments((0, 4, "medium shot"))).segments.unmatched_predicted
+    assert lone == ((7, 9), (("camera_language.shot_size", ("long shot", "close-up")),))  # of what is asked
+    (bare,) = explained("temporal_action_localization", "[]", '[{"start": 0, "end": 1}]').segments.unmatched_true
+    assert bare == ((0, 1), ())
+
+
+@pytest.mark.parametrize(
+    ("response", "why"),
+    [("no JSON", "nothing can be read as JSON after the thinking"), ("{}", "the answer holds no list of segments")],
+)
+def test_losses_of_the_same_part_and_reason_are_one(response, why):
+    """Unreadable, each of the three checks of format gives the same reason: 0.2 + 0.4 + 0.4 in three losses."""
+    result = explained("shot_framing", response, segments((0, 5, "medium shot")))
+    assert result.unread == why
+    told = {(loss.part, loss.why): loss.points for loss in result.losses}
+    assert len(told) == len(result.losses)
+    assert (told["iou", why], told["label", why]) == pytest.approx((0.4, 0.4))
+    if response == "no JSON":
+        assert told == pytest.approx({("format", why): 0.2, ("iou", why): 0.4, ("label", why): 0.4})
+
+
+def test_an_answer_whose_thinking_never_ends_is_unread():
+    assert explained("ocr_regular", "<think>so", "abc").unread.startswith("a <think> is still open")
+    assert explained("ocr_regular", "abd", "abc").unread == ""
 
 
 def test_too_many_segments_are_one_loss():
@@ -206,7 +238,7 @@ def test_the_command_prints_pairs_side_by_side_and_every_loss(tmp_path):
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.output.splitlines()]
     assert "0.0-4.0 s 0.0-5.0 s 0.800 0.167 camera_language.shot_size medium close-up medium shot 0.167" in lines
-    assert "– 5.0-6.0 s" in lines
+    assert "– 5.0-6.0 s camera_language.shot_size long shot" in lines
     assert "iou 0.2000 true 5.0-6.0 s is not answered" in lines
     lost = 1 - score("shot_framing", row["response"], row["ground_truth"]).value
     assert f"sum {lost:.4f} 1 - score = {lost:.4f}" in lines
