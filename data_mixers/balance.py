@@ -1,4 +1,7 @@
-"""Balanced sampling over tags and data sets (section 3.2: "to prevent category imbalance"): common ones are thinned, rare ones kept."""
+"""Balanced sampling over tags and data sets (section 3.2: "to prevent category imbalance"): common ones are thinned, rare ones kept.
+
+Public annotations name no categories of video; the data set that a row comes from stands for its category.
+"""
 
 import hashlib
 import math
@@ -6,18 +9,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .stats import row_tags
+from .stats import UNNAMED, row_tags
 
 Row = Mapping[str, Any]
+DATASET = "dataset"
+"""Counted as if it were a sub-dimension whose tags are the names of data sets."""
 
 
 def keep_shares(rows: Iterable[Row], cap: float | None = None) -> dict[tuple[str, str], float]:
-    """(`dimension.sub_dimension`, tag) -> the share of its rows to keep, at most 1.
+    """(`dimension.sub_dimension`, tag) or (`dataset`, name) -> the share of its rows to keep, at most 1.
 
     Args:
-        cap: rows of a tag above which it is thinned; default: twice the geometric mean of its sub-dimension's counts.
+        cap: rows of a tag or data set above which it is thinned; default: twice the geometric mean of the counts of its
+            sub-dimension, or of the data sets.
     """
-    counts = Counter(pair for row in rows for pair in row_tags(row["reward_model"]["ground_truth"]))
+    counts = Counter(pair for row in rows for pair in (*row_tags(row["reward_model"]["ground_truth"]), _dataset(row)))
     of: dict[str, list[int]] = {}
     for (name, _), count in counts.items():
         of.setdefault(name, []).append(count)
@@ -26,11 +32,16 @@ def keep_shares(rows: Iterable[Row], cap: float | None = None) -> dict[tuple[str
 
 
 def keeps(row: Row, shares: Mapping[tuple[str, str], float], seed: int) -> bool:
-    """Whether a row stays: with the greatest share among its tags, so that no rare tag is lost with a common one. A row
-    without tags stays. The same row, shares and seed decide alike, whatever the order."""
-    tags = row_tags(row["reward_model"]["ground_truth"])
-    share = max((shares.get(pair, 1.0) for pair in tags), default=1.0)
+    """Whether a row stays. One with a tag that is not too common does, so that no rare tag is lost with a common one or a large
+    data set; of others stays the greatest share among their tags, or their data set's where that is less. The same row, shares
+    and seed decide alike, whatever the order."""
+    tags = [shares.get(pair, 1.0) for pair in row_tags(row["reward_model"]["ground_truth"])]
+    share = 1.0 if 1.0 in tags else min(max(tags, default=1.0), shares.get(_dataset(row), 1.0))
     return share >= 1.0 or _lot(row, seed) < share
+
+
+def _dataset(row: Row) -> tuple[str, str]:
+    return DATASET, (row.get("extra_info") or {}).get("dataset") or UNNAMED
 
 
 def _lot(row: Row, seed: int) -> float:

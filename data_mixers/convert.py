@@ -1,18 +1,17 @@
 """Annotations of a public data set -> rows of the training format, with everything that could not be used listed beside them."""
 
-import json
-import os
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from ..schema import TaskError, validate_ground_truth
+from . import lines
 from .readers import BadRow, Reader, Source
-from .rows import Example, RowError, to_rl_row, to_sft_row, write_rows
+from .rows import Example, to_rl_row, to_sft_row, write_rows
 
 
 class Converted(NamedTuple):
@@ -30,18 +29,14 @@ def convert(
     out: Path,
     name: str,
     sft: bool = False,
-    need_media: bool = True,
     systems: Mapping[str, str] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Converted:
     """Write `<out>/rl/<name>.parquet`, and `<out>/sft/<name>.parquet` where asked; bad annotations go to `<out>/<name>.bad.jsonl`.
 
-    Each row is checked: a task's form, canonical tags, times inside the video, and that its media are there.
-
     Args:
         source: its `split` chooses the folder: rows of `heldout` go to `<out>/heldout`.
         sft: also write rows with the answer to learn.
-        need_media: whether a row whose media are missing is a bad one.
         systems: system prompt by data set (`read_systems`); a data set that is not there keeps its task's.
         advance: called for each annotation.
 
@@ -54,8 +49,6 @@ def convert(
         advance()
         if isinstance(found, BadRow):
             bad.append(found)
-        elif reason := _fault(found, need_media):
-            bad.append(BadRow(f"{found.dataset}", found.id, reason))
         else:
             examples.append(found)
     folder = "rl" if source.split == "train" else "heldout"
@@ -86,6 +79,11 @@ def read_systems(path: Path | None = None) -> dict[str, str]:
     return told
 
 
+def named_as_tests(names: Iterable[str]) -> list[str]:
+    """The names of files, folders or subsets that say they are a test set's: `test.tsv`, `charades_sta_test.txt`."""
+    return [name for name in names if re.search(r"(?i)(?<![a-z])test(ing)?(?![a-z])", name)]
+
+
 def _instructed(row: dict[str, Any], systems: Mapping[str, str]) -> dict[str, Any]:
     """The row under its data set's system prompt."""
     system = systems.get(row["extra_info"]["dataset"])
@@ -98,19 +96,8 @@ def _instructed(row: dict[str, Any], systems: Mapping[str, str]) -> dict[str, An
     return row | changed
 
 
-def _fault(example: Example, need_media: bool) -> str | None:
-    """Why an example is no row; None where it is one."""
-    try:
-        to_rl_row(example, 0)
-        validate_ground_truth(example.task, example.ground_truth, example.duration)
-    except (RowError, TaskError, ValueError) as error:
-        return str(error)
-    missing = [path for path in example.media if need_media and not os.path.exists(path)]
-    return f"{missing[0]} is missing" if missing else None
-
-
 def _list(bad: list[BadRow], path: Path) -> None:
-    path.unlink(missing_ok=True)
     if bad:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row._asdict()) + "\n" for row in bad))
+        lines.write(path, (row._asdict() for row in bad))
+    else:
+        path.unlink(missing_ok=True)

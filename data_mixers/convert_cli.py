@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .convert import convert, read_systems
+from .convert import convert, named_as_tests, read_systems
 from .readers import READERS, Source
 
 FORMATS = "\n".join(f"  {name:20}  {reader.about}\n{'':24}{reader.files}" for name, reader in READERS.items())
@@ -58,16 +58,23 @@ def command(format, files, out, media, name, split, subset, durations, sft, syst
         for path in files
         for file in (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
     ]
-    source = Source(tuple(found), media.absolute(), (out / "media").absolute(), split, subset, durations)
+    source = Source(
+        tuple(found), media.absolute(), (out / "media").absolute(), split, subset, durations, not no_media_check
+    )
+    tests = named_as_tests([*dict.fromkeys(path.name for path in (*files, *found)), subset or ""])
+    if tests and split == "train":
+        click.echo(
+            f"warning: {tests[0]} is a test set by its name, and its rows go to {out / 'rl'}, to be trained on; "
+            "`--split heldout` keeps them for evaluation",
+            err=True,
+        )
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} annotations read"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         try:
             told, reader = read_systems(systems), READERS[format]
-            done = convert(
-                reader, source, out, name or format, sft, not no_media_check, told, lambda: bar.advance(task)
-            )
-        except (ValueError, KeyError, OSError) as error:
+            done = convert(reader, source, out, name or format, sft, told, lambda: bar.advance(task))
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise click.ClickException(
                 f"not read as {format}: {error}. `sv6d data convert --help` says what its files are."
             ) from error

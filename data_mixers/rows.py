@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ..rewards.families import find_family
 from ..schema import TASKS, TaskError, Taxonomy, validate_ground_truth
+from .whole import written_whole
 
 _MESSAGES = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
 _SIZES = {"min_pixels": pa.int64(), "max_pixels": pa.int64(), "resized_height": pa.int64(), "resized_width": pa.int64()}
@@ -163,13 +164,8 @@ def write_rows(rows: Iterable[dict[str, Any]], path: str | os.PathLike) -> Path:
     path = Path(path).absolute()
     rows = [_portable(row, path.parent) for row in rows]
     schema = SFT_SCHEMA if rows and "messages" in rows[0] else RL_SCHEMA
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with written_whole(path) as partial:
         pq.write_table(pa.Table.from_pylist(rows, schema), partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -204,6 +200,8 @@ def _json_lines(path: Path) -> pa.Table:
                 raise RowError(f"{path}, line {number + 1}: is not JSON: {error}") from error
             if row is not None:
                 rows.append(row)
+    if rows and not (isinstance(rows[0], dict) and "data_source" in rows[0]):
+        raise RowError(f"{path}: holds no rows, its first object has no `data_source`; docs/data.md has the format")
     schema = SFT_SCHEMA if rows and "messages" in rows[0] else RL_SCHEMA
     try:
         return pa.Table.from_pylist(rows, schema)

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 TOLERANCE = 0.1
 """Share of a task's rows that may be broken, or lack their media, before loading fails."""
 
+BESIDE = (".bad.jsonl", ".rejected.jsonl", ".phrasings.jsonl", ".replies.jsonl")
+"""How the names of files end that lie beside rows and hold none: what could not be used, and what a model said."""
+
 MOVED = "was the media folder moved without the row files?"
 
 
@@ -51,24 +54,32 @@ class Rows(NamedTuple):
     broken: dict[int, str]
 
 
-def row_files(data_files: str | Path | Iterable[str | Path]) -> list[str]:
+def row_files(data_files: str | Path | Iterable[str | Path], deep: bool = False) -> list[str]:
     """The row files that `data_files` names: a file, a folder of files (in name order), or a list of either.
 
-    A row file is a .parquet file, a .jsonl file, or a folder that `datasets.Dataset.save_to_disk` wrote.
+    Args:
+        deep: also those in folders of a folder.
+
+    Raises:
+        FileNotFoundError: a path that is not there, or a folder without a row file.
     """
     listed = [data_files] if isinstance(data_files, str | Path) else list(data_files)
     files: list[Path] = []
     for path in map(Path, listed):
         inside = [path]
         if path.is_dir() and not _is_saved_dataset(path):
-            inside = sorted(
-                file for file in path.iterdir() if file.suffix in {".parquet", ".jsonl"} or _is_saved_dataset(file)
-            )
+            inside = sorted(filter(is_row_file, path.rglob("*") if deep else path.iterdir()))
         if not inside or not inside[0].exists():
             what = "holds no .parquet or .jsonl file and no saved dataset" if path.is_dir() else "does not exist"
             raise FileNotFoundError(f"data files: {path} {what}; `sv6d data` writes row files, one a task")
         files += inside
     return [str(file) for file in files]
+
+
+def is_row_file(path: Path) -> bool:
+    """Whether a path in a folder of rows is a row file: a .parquet file, a .jsonl file that is none of those `BESIDE`, or a
+    folder that `datasets.Dataset.save_to_disk` wrote."""
+    return (path.suffix in {".parquet", ".jsonl"} and not path.name.endswith(BESIDE)) or _is_saved_dataset(path)
 
 
 def count_tasks(files: Collection[str | Path]) -> dict[str, int]:

@@ -14,6 +14,8 @@ from scipy.stats import entropy
 
 from .rows import media_paths, read_rows
 
+UNNAMED = "(not named)"
+"""The data set of rows that name none."""
 LISTED = 20
 """Duplicates and leaks that are named; all are counted."""
 
@@ -76,7 +78,7 @@ def count(files: Iterable[Path], advance: Callable[[], None] = lambda: None) -> 
 def _add(stats: Stats, row: Mapping[str, Any], where: str, seen: dict[bytes, str]) -> None:
     task, info, truth = row["data_source"], row.get("extra_info") or {}, row["reward_model"]["ground_truth"]
     stats.rows[task] += 1
-    stats.datasets[info.get("dataset") or "(not named)"] += 1
+    stats.datasets[info.get("dataset") or UNNAMED] += 1
     if info.get("duration") is not None:
         stats.durations[task].append(float(info["duration"]))
     segments = true_segments(truth)

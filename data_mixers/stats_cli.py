@@ -1,6 +1,9 @@
 """`sv6d data stats` and `sv6d data balance`: look at rows, and thin out what is too common."""
 
 import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -9,23 +12,24 @@ from rich.progress import track
 from rich.table import Table
 
 from .balance import keep_shares, keeps
-from .rows import read_rows, write_rows
+from .rows import RowError, read_rows, write_rows
+from .sources import row_files
 from .stats import LISTED, Stats, count, leaks
 
 LEAKED = 3
 
 
-def row_files(paths: tuple[Path, ...]) -> list[Path]:
-    """The row files among paths, and in folders of them."""
-    found = [
-        f
-        for path in paths
-        for f in (sorted(path.rglob("*.parquet")) + sorted(path.rglob("*.jsonl")) if path.is_dir() else [path])
-    ]
-    rows = [file for file in found if not file.name.endswith((".bad.jsonl", ".rejected.jsonl"))]
-    if not rows:
-        raise click.ClickException(f"no row files (.parquet, .jsonl) in {', '.join(map(str, paths))}")
-    return rows
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with files or rows, as the command's last line."""
+    try:
+        yield
+    except (FileNotFoundError, RowError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    return [Path(file) for file in row_files(paths, deep=True)]
 
 
 @click.command("stats")
@@ -46,9 +50,9 @@ def stats(paths, against, picture, as_json):
 
     Exit status 3: media of the evaluation rows are among the training rows.
     """
-    files = row_files(paths)
-    found = count(track(files, "counting", console=Console(stderr=True), transient=True))
-    leaked = leaks(found, count(row_files(against))) if against else []
+    with _told():
+        found = count(track(_files(paths), "counting", console=Console(stderr=True), transient=True))
+        leaked = leaks(found, count(_files(against))) if against else []
     if as_json:
         click.echo(
             json.dumps(
@@ -106,30 +110,54 @@ def _print(found: Stats, leaked: list[tuple[str, str]], console: Console) -> Non
 @click.command("balance")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the kept rows, a file for each."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the kept rows, a file for each, in the same folders.",
 )
 @click.option(
     "--cap",
     type=click.IntRange(1),
-    help="Rows of a tag above which it is thinned. [default: twice the usual]",
+    help="Rows of a tag or data set above which it is thinned. [default: twice the usual]",
 )
 @click.option("--seed", default=0, show_default=True, help="Same seed, same rows, whatever their order.")
 def balance(paths, out, cap, seed):
-    """Thin the rows of common tags, so that those of a sub-dimension are more even; no tag is lost.
+    """Thin the rows of common tags and large data sets, so that both are more even; no tag is lost.
 
     \b
       sv6d data balance DATA/sft -o DATA/sft-balanced
 
-    Usual is the geometric mean of the counts of a sub-dimension's tags.
+    Usual is the geometric mean of the counts of a sub-dimension's tags, and of the data sets' rows. A row with a tag that is not
+    too common stays.
     """
-    files = row_files(paths)
     console = Console(stderr=True)
-    shares = keep_shares((row for file in track(files, "counting", console=console) for row in read_rows(file)), cap)
+    with _told():
+        places = _places(paths, out)
+        read = track(places, "counting", console=console)
+        shares = keep_shares((row for file in read for row in read_rows(file)), cap)
     kept = before = 0
-    for file in track(files, "writing", console=console):
+    for file, place in track(places.items(), "writing", console=console):
         rows = read_rows(file)
         chosen = [row for row in rows if keeps(row, shares, seed)]
         before, kept = before + len(rows), kept + len(chosen)
         if chosen:
-            write_rows(chosen, out / f"{file.stem}.parquet")
+            write_rows(chosen, place)
     click.echo(f"{kept:,} of {before:,} rows in {out}; `sv6d data stats {out}` shows their balance")
+
+
+def _places(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Row file -> where its kept rows go: below `out` as it lies below the folder that is given, or that all given share.
+
+    Raises:
+        click.ClickException: two files would be one.
+    """
+    folder = os.path.commonpath([(path if path.is_dir() else path.parent).absolute() for path in paths])
+    places: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
+    for file in dict.fromkeys(path.absolute() for path in _files(paths)):
+        place = out / file.relative_to(folder).with_suffix(".parquet")
+        if place in taken:
+            raise click.ClickException(f"{taken[place]} and {file} would both become {place}; rename one of them")
+        places[file], taken[place] = place, file
+    return places

@@ -22,26 +22,40 @@ def clipshots(source: Source) -> Iterator[Found]:
     """`{"NAME.mp4": {"transitions": [[a, b], ...], "frame_num": n}}`."""
     for file in source.files:
         entries = ((name, (name, told)) for name, told in json_file(file).items())
-        yield from guarded(file, entries, lambda entry: _one(source, "clipshots", entry[0], entry[1]["transitions"]))
+        yield from guarded(
+            source, file, entries, lambda entry: _one(source, "clipshots", entry[0], entry[1]["transitions"])
+        )
 
 
 def autoshot(source: Source) -> Iterator[Found]:
     """Headers `NAME.mp4 [FRAMES]`, then rows `a,b` which read as transitions, as in ClipShots (its README says shots)."""
+
+    def make(video: tuple[str, list[tuple[int, str]]]) -> Iterator[Example]:
+        name, rows = video
+        return _one(source, "autoshot", name, [_transition(number, row) for number, row in rows])
+
     for file in source.files:
-        videos: list[tuple[int, tuple[str, list[Transition]]]] = []
+        videos: list[tuple[int, tuple[str, list[tuple[int, str]]]]] = []
         for number, line in lines_of(file):
             if "," not in line:
                 videos.append((number, (line.split()[0], [])))
             elif not videos:
                 yield BadRow(str(file), number, "a transition before any video's name")
             else:
-                try:
-                    a, b = (float(part) for part in line.split(","))
-                except ValueError:
-                    yield BadRow(str(file), number, f"{line!r} is no pair of frames a,b; the transition is left out")
-                else:
-                    videos[-1][1][1].append((a, b))
-        yield from guarded(file, iter(videos), lambda video: _one(source, "autoshot", *video))
+                videos[-1][1][1].append((number, line))
+        yield from guarded(source, file, videos, make)
+
+
+def _transition(number: int, row: str) -> Transition:
+    """
+    Raises:
+        Unusable: no pair of frames; without it the video's cuts would not be whole.
+    """
+    try:
+        a, b = (float(part) for part in row.split(","))
+    except ValueError as error:
+        raise Unusable(f"line {number}: {row!r} is no pair of frames a,b") from error
+    return a, b
 
 
 def rai(source: Source) -> Iterator[Found]:
@@ -53,7 +67,7 @@ def rai(source: Source) -> Iterator[Found]:
         return _one(source, "rai", file.stem.removesuffix("_gt"), transitions)
 
     for file in source.files:
-        yield from guarded(file, iter([(file.name, file)]), make)
+        yield from guarded(source, file, iter([(file.name, file)]), make)
 
 
 def _one(source: Source, dataset: str, name: str, transitions: list[Any]) -> Iterator[Example]:

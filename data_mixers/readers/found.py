@@ -2,11 +2,13 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..rows import Example
+from ...schema import TaskError, validate_ground_truth
+from ..rows import Example, RowError, to_rl_row
 
 
 class BadRow(NamedTuple):
@@ -35,6 +37,8 @@ class Source(NamedTuple):
     """Only annotations of this subset, where the format has them (`training`, `validation`)."""
     durations: Path | None = None
     """A CSV of video names and lengths in seconds, for formats that do not say them; else the media file is asked."""
+    need_media: bool = True
+    """Whether an example whose media are missing is a bad row."""
 
 
 class Reader(NamedTuple):
@@ -53,15 +57,34 @@ class Unusable(ValueError):
 
 
 def guarded(
-    file: Path, entries: Iterator[tuple[int | str, Any]], make: Callable[[Any], Iterator[Example]]
+    source: Source,
+    file: Path,
+    entries: Iterable[tuple[int | str, Any]],
+    make: Callable[[Any], Iterator[Example]],
 ) -> Iterator[Found]:
-    """The examples of each entry of a file; an entry that is not as its format says is a bad row, and the rest goes on."""
+    """The examples of each entry of a file, checked. An entry that is not as its format says is a bad row, so is an example that
+    is no row, and the rest goes on."""
     for line, entry in entries:
         try:
-            yield from list(make(entry))
+            examples = list(make(entry))
         except (Unusable, KeyError, ValueError, TypeError, IndexError, AttributeError, OSError) as error:
             reason = str(error) if isinstance(error, Unusable) else f"is not as the format says ({error!r})"
             yield BadRow(str(file), line, reason)
+            continue
+        for example in examples:
+            fault = _fault(example, source.need_media)
+            yield BadRow(str(file), line, fault) if fault else example
+
+
+def _fault(example: Example, need_media: bool) -> str | None:
+    """Why an example is no row: its form, tags that are not canonical, times outside the video, media that are not there."""
+    try:
+        to_rl_row(example, 0)
+        validate_ground_truth(example.task, example.ground_truth, example.duration)
+    except (RowError, TaskError, ValueError) as error:
+        return str(error)
+    missing = [path for path in example.media if need_media and not os.path.exists(path)]
+    return f"{missing[0]} is missing" if missing else None
 
 
 def lines_of(file: Path) -> Iterator[tuple[int, str]]:

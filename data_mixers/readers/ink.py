@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from ..rows import Example
 from .found import Found, Source, Unusable, guarded
+from .pictures import made_picture
 
 TASK = "ocr_handwritten"
 HEIGHT, PEN, MARGIN = 128, 3, 10
@@ -36,14 +37,13 @@ def _read(source: Source, dataset: str, names: tuple[str, ...]) -> Iterator[Foun
         truth = next((told[name] for name in names if told.get(name)), None)
         if truth is None:
             raise Unusable(f"has no annotation {' or '.join(names)}")
-        path = source.made / dataset / f"{file.stem}.png"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw([_stroke(trace.text or "") for trace in root.iterfind("{*}trace")]).save(path)
+        strokes = [_stroke(trace.text or "") for trace in root.iterfind("{*}trace")]
+        shows = (strokes, HEIGHT, PEN, MARGIN, MAX_WIDTH)
+        path = made_picture(source.made / dataset, file.stem, shows, lambda: draw(strokes))
         yield Example(TASK, [str(path)], truth.strip("$").strip(), dataset=dataset, id=file.stem, split=source.split)
 
     for file in source.files:
-        yield from guarded(file, iter([(file.name, file)]), make)
+        yield from guarded(source, file, iter([(file.name, file)]), make)
 
 
 def draw(strokes: list[Stroke]) -> Image.Image:

@@ -1,6 +1,5 @@
 """Moments in videos: Charades-STA, QVHighlights, ActivityNet-1.3 and THUMOS14, ActivityNet Captions (temporal localization)."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from .found import (
     read_durations,
     span,
 )
-from .probe import find_media
+from .probe import find_media, length
 
 TASK = "temporal_action_localization"
 
 
 def charades_sta(source: Source) -> Iterator[Found]:
-    """`VIDEO START END##sentence`, a line each; lengths are in Charades' own CSV (`--durations`)."""
+    """`VIDEO START END##sentence`, a line each; lengths are in Charades' own CSV (`--durations`), else in the video itself."""
     lengths = read_durations(source)
 
     def make(line: str) -> Iterator[Example]:
@@ -32,11 +31,11 @@ def charades_sta(source: Source) -> Iterator[Found]:
         if not mark:
             raise Unusable("has no ## between times and sentence")
         video, start, end = where.split()
-        duration = lengths.get(video)
+        duration = length(_video(source.media, video), lengths, video)
         yield _example(source, "charades_sta", video, sentence, [span(start, end, duration)], duration)
 
     for file in source.files:
-        yield from guarded(file, lines_of(file), make)
+        yield from guarded(source, file, lines_of(file), make)
 
 
 def qvhighlights(source: Source) -> Iterator[Found]:
@@ -50,43 +49,63 @@ def qvhighlights(source: Source) -> Iterator[Found]:
         yield _example(source, "qvhighlights", row["vid"], row["query"], windows, duration, f"qid {row['qid']}")
 
     for file in source.files:
-        yield from guarded(file, json_lines(file), make)
+        yield from guarded(source, file, json_lines(file), make)
 
 
 def activitynet(source: Source) -> Iterator[Found]:
     """`{"database": {id: {duration, subset, annotations: [{segment, label}]}}}`: every interval of a label is one row."""
     dropped = {"ambiguous"}  # THUMOS14's label for what its annotators did not decide
 
-    def make(entry: tuple[str, dict[str, Any]]) -> Iterator[Example]:
-        video, told = entry
-        if source.subset and str(told["subset"]).lower() != source.subset.lower():
+    def make(entry: tuple[str, dict[str, Any], str | None]) -> Iterator[Example]:
+        video, told, label = entry
+        if label is None:
+            raise Unusable("has no subset, no annotations, or one without a label")
+        if label.lower() in dropped:
             return
         duration = float(told["duration"])
-        by_label = defaultdict(list)
-        for annotation in told["annotations"]:
-            by_label[annotation["label"]].append(span(*annotation["segment"], duration))
-        for label, spans in by_label.items():
-            if label.lower() not in dropped:
-                spans.sort(key=lambda s: s["start"])
-                yield _example(source, "activitynet", video, label, spans, duration, f"{video}/{label}", prefix="v_")
+        segments = [annotation["segment"] for annotation in told["annotations"] if annotation["label"] == label]
+        spans = sorted((span(*segment, duration) for segment in segments), key=lambda s: s["start"])
+        yield _example(source, "activitynet", video, label, spans, duration, f"{video}/{label}", prefix="v_")
 
     for file in source.files:
-        yield from guarded(file, ((name, (name, told)) for name, told in json_file(file)["database"].items()), make)
+        yield from guarded(source, file, _labels(json_file(file)["database"], source.subset), make)
+
+
+def _labels(database: dict[str, Any], subset: str | None) -> Iterator[tuple[str, Any]]:
+    """(video/label, (video, what is told of it, label)): a bad interval costs its label, not its video. No label: it cannot be
+    read."""
+    for video, told in database.items():
+        try:
+            if subset and str(told["subset"]).lower() != subset.lower():
+                continue
+            labels = dict.fromkeys(annotation["label"] for annotation in told["annotations"])
+        except (KeyError, TypeError):
+            yield video, (video, told, None)
+            continue
+        yield from ((f"{video}/{label}", (video, told, label)) for label in labels)
 
 
 def activitynet_captions(source: Source) -> Iterator[Found]:
     """`{"v_ID": {duration, timestamps, sentences}}`: one row a sentence."""
 
-    def make(entry: tuple[str, dict[str, Any]]) -> Iterator[Example]:
-        video, told = entry
-        duration = float(told["duration"])
-        for i, ((start, end), sentence) in enumerate(zip(told["timestamps"], told["sentences"], strict=True)):
-            yield _example(
-                source, "activitynet_captions", video, sentence, [span(start, end, duration)], duration, f"{video}/{i}"
-            )
+    def make(entry: tuple[str, dict[str, Any], int]) -> Iterator[Example]:
+        video, told, i = entry
+        if len(told["timestamps"]) != len(told["sentences"]):
+            raise Unusable(f"has {len(told['timestamps'])} timestamps and {len(told['sentences'])} sentences")
+        duration, (start, end) = float(told["duration"]), told["timestamps"][i]
+        spans = [span(start, end, duration)]
+        yield _example(source, "activitynet_captions", video, told["sentences"][i], spans, duration, f"{video}/{i}")
 
     for file in source.files:
-        yield from guarded(file, ((name, (name, told)) for name, told in json_file(file).items()), make)
+        yield from guarded(source, file, _sentences(json_file(file)), make)
+
+
+def _sentences(videos: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(video/number, (video, what is told of it, number)) of each sentence; of a video without readable ones, the first."""
+    for video, told in videos.items():
+        sentences = told.get("sentences") if isinstance(told, dict) else None
+        count = len(sentences) if isinstance(sentences, list) else 1
+        yield from ((f"{video}/{i}", (video, told, i)) for i in range(count))
 
 
 def _example(
@@ -113,7 +132,7 @@ def _example(
     )
 
 
-def _video(folder: Path, name: str, prefix: str) -> Path:
+def _video(folder: Path, name: str, prefix: str = "") -> Path:
     """ActivityNet's ids lack the `v_` of its files' names, and THUMOS14's do not."""
     plain, prefixed = find_media(folder, name), find_media(folder, prefix + name)
     return prefixed if prefix and prefixed.is_file() and not plain.is_file() else plain

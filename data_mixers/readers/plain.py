@@ -15,14 +15,14 @@ def csv_rows(source: Source) -> Iterator[Found]:
     """A header with `task, media, ground_truth` and, as needed, the other fields; several media with `;` between them."""
     for file in source.files:
         yield from guarded(
-            file, table_rows(file, "\t" if file.suffix == ".tsv" else ","), lambda row: _example(source, row)
+            source, file, table_rows(file, "\t" if file.suffix == ".tsv" else ","), lambda row: _example(source, row)
         )
 
 
 def jsonl_rows(source: Source) -> Iterator[Found]:
     """The same as objects; `ground_truth` may also be the segments themselves."""
     for file in source.files:
-        yield from guarded(file, json_lines(file), lambda row: _example(source, row))
+        yield from guarded(source, file, json_lines(file), lambda row: _example(source, row))
 
 
 def _example(source: Source, row: Any) -> Iterator[Example]:

@@ -35,4 +35,4 @@ def llava_cot(source: Source) -> Iterator[Found]:
             )
 
     for file in source.files:
-        yield from guarded(file, json_lines(file), make)
+        yield from guarded(source, file, json_lines(file), make)

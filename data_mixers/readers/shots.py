@@ -12,7 +12,14 @@ from .found import Found, Source, Unusable, encode_segments, guarded, json_file,
 from .names import by_task, canonical
 from .probe import find_media, length
 
-AVE_COLUMNS = ("shot-size", "shot-angle", "shot-motion", "shot-type")
+AVE_COLUMNS = {
+    "shot_framing": ("shot-size", "shot-angle"),
+    "camera_movement": ("shot-motion",),
+    "subject": ("shot-type", "num-people"),
+}
+"""Its columns by the task that asks for them. The later one says only what the earlier leaves open: a `two shot` with three
+people in its background stays one."""
+Labels = dict[str, dict[str, str | list[str]]]
 
 
 def shotbench(source: Source) -> Iterator[Found]:
@@ -42,7 +49,7 @@ def shotbench(source: Source) -> Iterator[Found]:
             yield _whole(task, path, labels, seconds, **common)
 
     for file in source.files:
-        yield from guarded(file, table_rows(file, "\t"), make)
+        yield from guarded(source, file, table_rows(file, "\t"), make)
 
 
 def moviecuts(source: Source) -> Iterator[Found]:
@@ -66,41 +73,50 @@ def moviecuts(source: Source) -> Iterator[Found]:
                     task, path, told, length(path, lengths, clip), dataset="moviecuts", id=clip, split=source.split
                 )
 
-        yield from guarded(file, ((clip, (clip, labels)) for clip, labels in told["annotations"].items()), make)
+        entries = ((clip, (clip, labels)) for clip, labels in told["annotations"].items())
+        yield from guarded(source, file, entries, make)
 
 
 def ave(source: Source) -> Iterator[Found]:
-    """`{scene: {shot: {start-time, end-time, shot-size, ...}}}`, each value a list: one row a scene and task, its shots in order."""
+    """`{scene: {shot: {start-time, end-time, shot-size, ...}}}`, each value a list: one row a scene and task, all its shots in
+    order. A shot whose names have no faithful tag has no label; a name that is not mapped costs the scene's row of that task."""
     lengths = read_durations(source)
 
-    def make(entry: tuple[str, dict[str, Any]]) -> Iterator[Example]:
-        scene, shots = entry
+    def make(entry: tuple[str, dict[str, Any], str]) -> Iterator[Example]:
+        scene, shots, task = entry
+        if not any(shot.get(column) for shot in shots.values() for column in AVE_COLUMNS[task]):
+            return
         path = find_media(source.media, scene)
         seconds = length(path, lengths, scene)
-        by: dict[str, list[dict]] = {}
+        segments = []
         for shot in sorted(shots.values(), key=lambda shot: float(_only(shot["start-time"]))):
             start, end = (float(_only(shot[key])) for key in ("start-time", "end-time"))
-            tags: dict = {}
-            for column in AVE_COLUMNS:
-                for sub, names in canonical("AVE", column, shot.get(column) or []).items():
-                    tags.setdefault(sub, []).extend(names)
-            for task, labels in by_task(tags).items():
-                by.setdefault(task, []).append({"start": start, "end": min(end, seconds), "labels": labels})
-        if not by:
-            raise Unusable("no shot of the scene has a label with a faithful tag")
-        for task, segments in by.items():
-            yield Example(
-                task,
-                [str(path)],
-                encode_segments(segments),
-                duration=seconds,
-                dataset="ave",
-                id=f"{scene}/{task}",
-                split=source.split,
-            )
+            segments.append({"start": start, "end": min(end, seconds), "labels": _ave_labels(shot, task)})
+        if not any(segment["labels"] for segment in segments):
+            raise Unusable(f"no shot of the scene has a label of {task} with a faithful tag")
+        yield Example(
+            task,
+            [str(path)],
+            encode_segments(segments),
+            duration=seconds,
+            dataset="ave",
+            id=f"{scene}/{task}",
+            split=source.split,
+        )
 
     for file in source.files:
-        yield from guarded(file, ((scene, (scene, shots)) for scene, shots in json_file(file).items()), make)
+        told = json_file(file)
+        entries = ((f"{scene}/{task}", (scene, told[scene], task)) for scene in told for task in AVE_COLUMNS)
+        yield from guarded(source, file, entries, make)
+
+
+def _ave_labels(shot: dict[str, Any], task: str) -> Labels:
+    """A shot's labels in one task's row; empty where its names have no faithful tag."""
+    tags: dict = {}
+    for column in AVE_COLUMNS[task]:
+        for sub, names in canonical("AVE", column, map(str, shot.get(column) or [])).items():
+            tags.setdefault(sub, names)
+    return by_task(tags).get(task, {})
 
 
 def _whole(task: str, path: Path, labels: dict, seconds: float, **common: str) -> Example:

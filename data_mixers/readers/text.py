@@ -8,6 +8,7 @@ from PIL import Image
 
 from ..rows import Example
 from .found import Found, Source, Unusable, guarded, json_file, lines_of
+from .pictures import content_of, made_picture
 from .probe import find_media
 
 TASK = "ocr_regular"
@@ -38,7 +39,7 @@ def textocr(source: Source) -> Iterator[Found]:
                 (left, top, left + width, top + height),
             )
 
-        yield from guarded(file, ((name, word) for name, word in told["anns"].items()), make)
+        yield from guarded(source, file, ((name, word) for name, word in told["anns"].items()), make)
 
 
 def icdar2015(source: Source) -> Iterator[Found]:
@@ -56,7 +57,7 @@ def icdar2015(source: Source) -> Iterator[Found]:
                 box = (min(xs), min(ys), max(xs), max(ys))
                 yield _word(source, "icdar2015", picture, f"{picture.stem}-{number}", word, box)
 
-        yield from guarded(file, ((number, (number, line)) for number, line in lines_of(file)), make)
+        yield from guarded(source, file, ((number, (number, line)) for number, line in lines_of(file)), make)
 
 
 def _word(source: Source, dataset: str, picture: Path, id: str, word: str, box: Box) -> Example:
@@ -64,18 +65,23 @@ def _word(source: Source, dataset: str, picture: Path, id: str, word: str, box: 
         raise Unusable("has no text")
     if not picture.is_file():
         raise Unusable(f"{picture} is missing; words are cut out of it")
-    path = source.made / dataset / f"{id.replace('/', '_')}.png"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(picture) as image:
-            left, top, right, bottom = box
-            edges = (
-                max(left - MARGIN, 0),
-                max(top - MARGIN, 0),
-                min(right + MARGIN, image.width),
-                min(bottom + MARGIN, image.height),
-            )
-            if edges[0] >= edges[2] or edges[1] >= edges[3]:
-                raise Unusable(f"its box {box} lies outside {picture.name} ({image.width} x {image.height})")
-            image.convert("RGB").crop(tuple(round(edge) for edge in edges)).save(path)
+    path = made_picture(source.made / dataset, id, (content_of(picture), box, MARGIN), lambda: _cut_out(picture, box))
     return Example(TASK, [str(path)], word, dataset=dataset, id=id, split=source.split)
+
+
+def _cut_out(picture: Path, box: Box) -> Image.Image:
+    """
+    Raises:
+        Unusable: the box lies outside the picture.
+    """
+    with Image.open(picture) as image:
+        left, top, right, bottom = box
+        edges = (
+            max(left - MARGIN, 0),
+            max(top - MARGIN, 0),
+            min(right + MARGIN, image.width),
+            min(bottom + MARGIN, image.height),
+        )
+        if edges[0] >= edges[2] or edges[1] >= edges[3]:
+            raise Unusable(f"its box {box} lies outside {picture.name} ({image.width} x {image.height})")
+        return image.convert("RGB").crop(tuple(round(edge) for edge in edges))

@@ -1,13 +1,14 @@
 """`sv6d annotate`: raw videos -> structural documents."""
 
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import click
 import msgspec
 
+from ...data_mixers import lines
 from ...schema import Taxonomy
-from .. import lines
 from ..endpoint import Endpoint
 from . import store
 from .pipeline import Done, Settings, annotate_here, annotate_on_ray
@@ -98,18 +99,18 @@ def command(
     )
     out.mkdir(parents=True, exist_ok=True)
     known = store.load(out, model, redo)
+    keep = store.Store(out).add
     work = (
-        annotate_on_ray(videos, settings, known, workers, ray)
+        annotate_on_ray(videos, settings, known, workers, keep, ray)
         if ray
-        else annotate_here(videos, settings, known, workers)
+        else annotate_here(videos, settings, known, workers, keep)
     )
     done: list[Done] = []
     columns = (TextColumn("annotating"), BarColumn(), MofNCompleteColumn(), TextColumn("videos"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with closing(work), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=len(videos))
         try:
             for one in work:
-                store.add(out, one.cut, one.answers)
                 done.append(one)
                 bar.advance(task)
         finally:
@@ -145,7 +146,7 @@ def _write(out: Path, done: list[Done], videos: list[str]) -> None:
 
 def _report(out: Path, done: list[Done]) -> None:
     kept = [one for one in done if one.document]
-    asked = sum(len(one.answers) for one in done)
+    asked = sum(one.asked for one in done)
     click.echo(f"{len(kept)} documents in {out / 'documents.jsonl'}; {asked} questions were asked anew")
     rules = Counter(removal.rule for one in done for removal in one.removed)
     if rules:

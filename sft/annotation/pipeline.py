@@ -1,22 +1,31 @@
 """The whole way of one video, and of many: on threads of this machine, or on a Ray cluster through Ray Data."""
 
 import pickle
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 from ...schema import Taxonomy
+from ...schema.clock import Span
 from ...schema.document import Document
 from ..endpoint import Endpoint, EndpointError
 from .prefill import Answer, prefill
-from .questions import ROLE, digest, question
+from .questions import ROLE, Asked, digest, question
 from .rules import Limits, Removal, judge
 from .shots import DETECTOR, UnreadableVideo, find_shots, inside, pictures
 from .store import Cut, Known, Told, fingerprint
 
 NOTHING = Known({}, {})
+Question = tuple[int, Asked, str]
+"""The place of a shot from 0, what is asked about it, and the digest of that."""
+Keep = Callable[[Cut | Told], None]
+"""Stores what was found out."""
 
 
 class Settings(NamedTuple):
@@ -43,36 +52,55 @@ class Done(NamedTuple):
     reasons: tuple[str, ...]
     """Why there is no document."""
     removed: tuple[Removal, ...]
-    cut: Cut | None
-    """Its shots, where they were sought anew."""
-    answers: tuple[Told, ...]
-    """What the model was asked anew."""
+    found: tuple[Cut | Told, ...]
+    """What was found out anew: its shots, answers."""
+
+    @property
+    def asked(self) -> int:
+        """How many questions were asked anew."""
+        return sum(isinstance(found, Told) for found in self.found)
 
 
-def annotate_video(video: str, settings: Settings, known: Known) -> Done:
-    """Find its shots, ask what is not known, judge. Never raises for what a video or an answer holds: that is a reason."""
+def annotate_video(
+    video: str,
+    settings: Settings,
+    known: Known,
+    keep: Keep = lambda found: None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Done:
+    """Find its shots, ask what is not known, judge. Never raises for what a video or an answer holds: that is a reason.
+
+    Args:
+        keep: called for its shots, where they were sought anew, and for each answer, as it arrives.
+        goes_on: asked before each question.
+
+    Raises:
+        CancelledError: the run does not go on.
+    """
     taxonomy, path = Taxonomy.load(settings.taxonomy), settings.root / video
-    new, fresh = None, []
+    fresh: list[Cut | Told] = []
+
+    def found(what: Cut | Told) -> None:
+        keep(what)
+        fresh.append(what)
+
     try:
         mark = fingerprint(path)
         cut = known.cuts.get(mark)
         if cut is None:
-            cut = new = Cut(video, mark, DETECTOR, *find_shots(path))
-        spans = cut.spans
-        answers: dict[tuple[int, str], Answer] = {}
-        for i, span in enumerate(spans):
-            shown: list[str] = []
-            for about in (*settings.dimensions, ROLE):
-                asked = question(about, i, spans, taxonomy, settings.skeleton)
-                key = digest(asked, (settings.frames, settings.longest_side))
-                answer = known.answers.get((mark, span.start, key))
-                if answer is None:
-                    shown = shown or pictures(path, inside(span, settings.frames), settings.longest_side)
-                    answer = prefill(settings.endpoint, asked, shown)
-                    fresh.append(Told(video, mark, *span, about, settings.endpoint.model, key, *answer))
-                answers[i, about] = answer
+            cut = Cut(video, mark, DETECTOR, *find_shots(path))
+            found(cut)
+        spans, answers, unknown = cut.spans, {}, []
+        for i, asked, key in _questions(spans, settings, taxonomy):
+            if answer := known.answers.get((mark, spans[i].start, key)):
+                answers[i, asked.about] = answer
+            else:
+                unknown.append((i, asked, key))
+        for (i, asked, key), answer in _ask(unknown, path, spans, settings, goes_on):
+            found(Told(video, mark, *spans[i], asked.about, settings.endpoint.model, key, *answer))
+            answers[i, asked.about] = answer
     except (UnreadableVideo, EndpointError, OSError) as error:
-        return Done(video, None, (str(error),), (), new, tuple(fresh))
+        return Done(video, None, (str(error),), (), tuple(fresh))
     verdict = judge(
         video,
         spans[-1].end,
@@ -84,24 +112,57 @@ def annotate_video(video: str, settings: Settings, known: Known) -> Done:
         settings.skeleton,
         settings.limits,
     )
-    return Done(video, verdict.document, verdict.reasons, verdict.removed, new, tuple(fresh))
+    return Done(video, verdict.document, verdict.reasons, verdict.removed, tuple(fresh))
 
 
-def annotate_here(videos: list[str], settings: Settings, known: dict[str, Known], workers: int) -> Iterator[Done]:
-    """On threads: the work is the endpoint's. Yields videos as they are done."""
+def _questions(spans: list[Span], settings: Settings, taxonomy: Taxonomy) -> Iterator[Question]:
+    for i in range(len(spans)):
+        for about in (*settings.dimensions, ROLE):
+            asked = question(about, i, spans, taxonomy, settings.skeleton)
+            yield i, asked, digest(asked, (settings.frames, settings.longest_side))
+
+
+def _ask(
+    questions: list[Question], path: Path, spans: list[Span], settings: Settings, goes_on: Callable[[], bool]
+) -> Iterator[tuple[Question, Answer]]:
+    """Each question, by shots in order, with its answer; the film is decoded once for all of them."""
+    times = [time for i in dict.fromkeys(i for i, _, _ in questions) for time in inside(spans[i], settings.frames)]
+    with closing(pictures(path, times, settings.longest_side)) as film:
+        for _, of_shot in groupby(questions, key=itemgetter(0)):
+            shown = [*islice(film, settings.frames)]
+            for asked in of_shot:
+                if not goes_on():
+                    raise CancelledError
+                yield asked, prefill(settings.endpoint, asked[1], shown)
+
+
+def annotate_here(
+    videos: list[str], settings: Settings, known: dict[str, Known], workers: int, keep: Keep
+) -> Iterator[Done]:
+    """On threads: the work is the endpoint's. Yields videos as they are done; close it to end the run.
+
+    Args:
+        keep: called for what is found out, as it arrives, on any thread.
+    """
+    ended = Event()
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(annotate_video, video, settings, known.get(video, NOTHING)) for video in videos]
+        jobs = [
+            pool.submit(annotate_video, video, settings, known.get(video, NOTHING), keep, lambda: not ended.is_set())
+            for video in videos
+        ]
         try:
             for job in as_completed(jobs):
                 yield job.result()
-        finally:  # an interrupt waits for the videos in work only
+        finally:  # an interrupt waits for the questions on their way only
+            ended.set()
             pool.shutdown(cancel_futures=True)
 
 
 def annotate_on_ray(
-    videos: list[str], settings: Settings, known: dict[str, Known], workers: int, address: str
+    videos: list[str], settings: Settings, known: dict[str, Known], workers: int, keep: Keep, address: str
 ) -> Iterator[Done]:
-    """The same on a Ray cluster, through Ray Data: the videos' folder and the endpoint must be reachable from its nodes.
+    """The same on a Ray cluster, through Ray Data: the videos' folder and the endpoint must be reachable from its nodes. What is
+    found out of a video is kept when the whole video is done, as the files are this process's.
 
     Raises:
         ConnectionError: no cluster at that address.
@@ -113,6 +174,8 @@ def annotate_on_ray(
     rows = [{"video": video, "known": pickle.dumps(known.get(video, NOTHING))} for video in videos]
     data = ray.data.from_items(rows, override_num_blocks=max(1, min(len(rows), 4 * workers)))
     for row in data.map(partial(_row, settings=settings), concurrency=workers).iter_rows():
+        for found in row["done"].found:
+            keep(found)
         yield row["done"]
 
 

@@ -49,7 +49,8 @@ class Draft:
     spans: list[Span]
     labels: list[dict[tuple[str, str], list[str]]]
     """For each shot (dimension, sub-dimension) -> tags."""
-    confidence: list[dict[tuple[str, str], float | None]]
+    confidence: list[dict[tuple[str, str], dict[str, float | None]]]
+    """The same, each tag with its probability."""
     roles: list[str | None]
     sure: list[float | None]
     """Confidence of the roles."""
@@ -58,6 +59,13 @@ class Draft:
     def drop(self, rule: str, shot: int, sub: tuple[str, str], reason: str) -> None:
         self.labels[shot].pop(sub)
         self.removed.append(Removal(rule, f"shots[{shot}].{'.'.join(sub)}", reason))
+
+    def drop_tag(self, rule: str, shot: int, sub: tuple[str, str], tag: str, reason: str) -> None:
+        """One tag of several; the label with the last of them."""
+        left = [other for other in self.labels[shot][sub] if other != tag]
+        self.drop(rule, shot, sub, f"{tag}: {reason}")
+        if left:
+            self.labels[shot][sub] = left
 
     def document(self, taxonomy: Taxonomy) -> Document:
         return Document(
@@ -120,11 +128,11 @@ def _draft(video, duration, spans, answers, dimensions, skeleton) -> Draft:
     for (shot, about), answer in answers.items():
         if about == ROLE:
             roles[shot] = answer.labels[ROLE][0]
-            sure[shot] = answer.confidence.get(ROLE)
+            sure[shot] = answer.confidence[ROLE][0]
         elif about in dimensions:
             for name, tags in answer.labels.items():
                 labels[shot][about, name] = tags
-                confidence[shot][about, name] = answer.confidence.get(name)
+                confidence[shot][about, name] = dict(zip(tags, answer.confidence[name], strict=True))
     return Draft(video, duration, skeleton, spans, labels, confidence, roles, sure)
 
 
@@ -138,9 +146,10 @@ def _confident(draft: Draft, limits: Limits) -> None:
         return f"{said}, asked {limits.confidence:g}"
 
     for i, known in enumerate(draft.confidence):
-        for sub, value in known.items():
-            if why := doubt(value):
-                draft.drop("confidence", i, sub, why)
+        for sub, tags in known.items():
+            for tag, value in tags.items():
+                if why := doubt(value):
+                    draft.drop_tag("confidence", i, sub, tag, why)
         if draft.roles[i] and (why := doubt(draft.sure[i])):
             draft.roles[i] = None
             draft.removed.append(Removal("confidence", f"shots[{i}].{ROLE}", why))
@@ -154,8 +163,9 @@ def _pairs_hold(draft: Draft, taxonomy: Taxonomy) -> None:
         subs = [(dimension.name, axis) for axis in dimension.combinations.axes]
         for i, labels in enumerate(draft.labels):
             for entry in dimension.combinations.invalid:
-                if all(sub in labels and tag in labels[sub] for sub, tag in zip(subs, entry.pair, strict=True)):
-                    weaker = min(subs, key=lambda sub, i=i: draft.confidence[i][sub] or 0.0)
+                pair = [*zip(subs, entry.pair, strict=True)]
+                if all(sub in labels and tag in labels[sub] for sub, tag in pair):
+                    weaker, _ = min(pair, key=lambda told, i=i: draft.confidence[i][told[0]][told[1]] or 0.0)
                     draft.drop("pairs", i, weaker, f"{entry.pair[0]} with {entry.pair[1]}: {entry.why}")
 
 

@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,31 +73,31 @@ def _is_sudden(stats, frame: int) -> bool:
     return change(frame) >= SUDDEN * max(around)
 
 
-def pictures(video: Path, times: Sequence[float], longest_side: int) -> list[str]:
-    """Frames at these times (s, rising) as data URLs of JPEGs, no side longer than `longest_side` pixels.
+def pictures(video: Path, times: Sequence[float], longest_side: int) -> Iterator[str]:
+    """Frames at these times (s, rising) as data URLs of JPEGs, no side longer than `longest_side` pixels. The film is decoded
+    once, and no further than what was taken; none is held.
 
     Raises:
-        UnreadableVideo: no frame could be read.
+        UnreadableVideo: when the first is taken: no frame could be read.
     """
     import av
 
-    found, wanted, last = [], list(times), None
+    wanted, last = deque(times), None
     try:
         with av.open(str(video)) as container:
             for frame in container.decode(video=0):
                 last = frame
                 while wanted and frame.time is not None and frame.time >= wanted[0]:
-                    found.append(_jpeg(frame.to_image(), longest_side))
-                    wanted.pop(0)
+                    wanted.popleft()
+                    yield _jpeg(frame.to_image(), longest_side)
                 if not wanted:
-                    break
-            if wanted and last is not None:  # times behind the last frame show it
-                found += [_jpeg(last.to_image(), longest_side)] * len(wanted)
+                    return
+            if last is not None:  # times behind the last frame show it
+                yield from [_jpeg(last.to_image(), longest_side)] * len(wanted)
     except (av.FFmpegError, IndexError) as error:
         raise UnreadableVideo(f"{video} does not decode: {error}") from error
-    if not found:
+    if last is None:
         raise UnreadableVideo(f"{video} holds no picture")
-    return found
 
 
 def inside(span: Span, count: int) -> list[float]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
+from ...data_mixers import lines
 from ...schema.clock import Span
-from .. import lines
 from .prefill import Answer
 from .shots import DETECTOR
 
@@ -26,7 +27,8 @@ class Told(NamedTuple):
     asked: str
     """Digest of the question."""
     labels: dict[str, list[str]]
-    confidence: dict[str, float | None]
+    probabilities: dict[str, list[float | None]]
+    """Of each tag."""
 
 
 class Cut(NamedTuple):
@@ -72,10 +74,17 @@ def load(out: Path, model: str, redo: Iterable[str]) -> dict[str, Known]:
         if row.keys() == {*Told._fields} and row["model"] == model and row["about"] not in redo:
             told = Told(**row)
             key = told.fingerprint, told.start, told.asked
-            found.setdefault(told.video, Known({}, {})).answers[key] = Answer(told.labels, told.confidence)
+            found.setdefault(told.video, Known({}, {})).answers[key] = Answer(told.labels, told.probabilities)
     return found
 
 
-def add(out: Path, cut: Cut | None, answers: Iterable[Told]) -> None:
-    lines.append(out / SHOTS, [cut._asdict()] if cut else [])
-    lines.append(out / ANSWERS, (told._asdict() for told in answers))
+class Store:
+    """Adds to the files of a folder; threads may share it."""
+
+    def __init__(self, out: Path):
+        self.out, self._writing = out, Lock()
+
+    def add(self, found: Cut | Told) -> None:
+        """On the disk before it returns."""
+        with self._writing:
+            lines.append(self.out / (SHOTS if isinstance(found, Cut) else ANSWERS), [found._asdict()])

@@ -3,16 +3,17 @@ frames of each of its shots; what is checked of them, is checked against the doc
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
+from ...data_mixers import lines
 from ...schema import Taxonomy
 from ...schema.clock import SPAN, Span, find_spans, write_time
 from ...schema.document import Document, Shot
 from ...schema.outputs import find_tags
-from .. import lines
 from ..annotation.shots import UnreadableVideo, inside, pictures
 from ..annotation.store import fingerprint
 from ..endpoint import Endpoint, EndpointError, object_schema
@@ -51,8 +52,8 @@ class Captioned(NamedTuple):
 
     document: Document
     captions: tuple[Caption, ...]
-    new: tuple[dict[str, Any], ...]
-    """What the model was asked anew, as the store keeps it."""
+    asked: int
+    """How many of them the model was asked for anew."""
 
 
 class Captioner:
@@ -69,43 +70,55 @@ class Captioner:
     ):
         self.endpoint, self.store, self.root, self.taxonomy = endpoint, store, root, taxonomy
         self.frames, self.longest_side = frames, longest_side
+        self._writing = Lock()
         self._known = {row["key"]: row["text"] for row in lines.read(store) if {"key", "text"} <= row.keys()}
 
     def captions(self, documents: Iterable[Document], workers: int) -> Iterator[Captioned]:
-        """Captions of sound documents, as they are done; each is in the store before it is yielded."""
+        """Captions of sound documents, as they are done; close it to end the run."""
+        ended = Event()
         with ThreadPoolExecutor(workers) as pool:
-            jobs = [pool.submit(self.caption, document) for document in documents]
+            jobs = [pool.submit(self.caption, document, lambda: not ended.is_set()) for document in documents]
             try:
                 for job in as_completed(jobs):
-                    done = job.result()
-                    lines.append(self.store, done.new)
-                    yield done
-            finally:  # an interrupt waits for the videos in work only
+                    yield job.result()
+            finally:  # an interrupt waits for the captions on their way only
+                ended.set()
                 pool.shutdown(cancel_futures=True)
 
-    def caption(self, document: Document) -> Captioned:
-        """Both views. Never raises for what a video or a reply holds: that is a reason."""
-        captions, new, path = [], [], self.root / document.video
+    def caption(self, document: Document, goes_on: Callable[[], bool] = lambda: True) -> Captioned:
+        """Both views; each is in the store when it arrives. Never raises for what a video or a reply holds: that is a reason.
+
+        Args:
+            goes_on: asked before each request.
+
+        Raises:
+            CancelledError: the run does not go on.
+        """
+        captions, asked, path = [], 0, self.root / document.video
         shown: list[str] = []
         for view, system in VIEWS.items():
             try:
                 key = self._key(system, document, path)
                 text = self._known.get(key)
                 if text is None:
+                    if not goes_on():
+                        raise CancelledError
                     shown = shown or self._frames(document, path)
                     chat = [
                         {"role": "system", "content": system},
                         {"role": "user", "content": self._told(document, shown)},
                     ]
                     text = str(self.endpoint.ask(chat, CAPTION, temperature=0.7, seed=int(key[:7], 16)).said["caption"])
-                    new.append({"key": key, "video": document.video, "view": view, "text": text})
+                    asked += 1
+                    with self._writing:
+                        lines.append(self.store, [{"key": key, "video": document.video, "view": view, "text": text}])
             except (EndpointError, UnreadableVideo, OSError) as error:
                 captions.append(Caption(view, "", str(error)))
                 continue
             text = text.strip()
             check = dense_fault if view == "dense" else expressive_fault
             captions.append(Caption(view, text, check(text, document, self.taxonomy)))
-        return Captioned(document, tuple(captions), tuple(new))
+        return Captioned(document, tuple(captions), asked)
 
     def _key(self, system: str, document: Document, path: Path) -> str:
         request = [
@@ -121,7 +134,7 @@ class Captioner:
 
     def _frames(self, document: Document, path: Path) -> list[str]:
         times = [time for shot in document.shots for time in inside(Span(shot.start, shot.end), self.frames)]
-        return pictures(path, times, self.longest_side)
+        return [*pictures(path, times, self.longest_side)]
 
     def _told(self, document: Document, shown: list[str]) -> list[dict[str, Any]]:
         """The shots in order, each its words, then its frames."""

@@ -1,15 +1,17 @@
 """`sv6d data caption`: dual-view dense captions of structural documents (figure 2)."""
 
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
 import click
 import pyarrow.parquet as pq
 
+from ...data_mixers import lines
+from ...data_mixers.whole import written_whole
 from ...schema import Taxonomy
 from ...schema.document import Document, DocumentError
-from .. import lines
 from ..endpoint import Endpoint
 from .captions import Captioned, Captioner
 from .cli import document_files, videos_root
@@ -51,8 +53,8 @@ def command(documents, out, endpoint, model, videos, frames, workers, templates,
           --endpoint http://localhost:8000/v1 --model Qwen3-VL-8B-Instruct
 
     The info-dense view must give each shot's times in order and name no tag that the document contradicts; captions that fail are
-    kept in captions.rejected.jsonl, with the reason. What the model wrote is kept in captions.jsonl: the same command asks only
-    about what is new, and judges everything anew.
+    kept in captions.rejected.jsonl, with the reason. What the model wrote is kept in captions.replies.jsonl: the same
+    command asks only about what is new, and judges everything anew.
     """
     from rich.console import Console
     from rich.progress import track
@@ -63,12 +65,13 @@ def command(documents, out, endpoint, model, videos, frames, workers, templates,
         sound, bad = _read(document_files(documents), told)
         out.mkdir(parents=True, exist_ok=True)
         root = videos_root(videos, documents)
-        captioner = Captioner(Endpoint(endpoint, model), out / "captions.jsonl", root, told, frames)
+        captioner = Captioner(Endpoint(endpoint, model), out / "captions.replies.jsonl", root, told, frames)
     except (TemplateError, ImportError) as error:
         raise click.ClickException(str(error)) from error
     done: dict[str, Captioned] = {}
-    for one in track(captioner.captions(sound, workers), "captioning", len(sound), console=Console(stderr=True)):
-        done[one.document.to_json()] = one
+    with closing(captioner.captions(sound, workers)) as work:
+        for one in track(work, "captioning", len(sound), console=Console(stderr=True)):
+            done[one.document.to_json()] = one
     in_order = [done[document.to_json()] for document in sound]
     _write(out, in_order, bad, words, root)
     _report(out, in_order, bad)
@@ -105,15 +108,14 @@ def _write(out: Path, done: list[Captioned], bad: list[dict], words: Templates, 
             for caption in one.captions
             if caption.reason
         ]
-    partial = out / ".captions.parquet.partial"
-    pq.write_table(rows.table(), partial, compression="zstd")
-    partial.replace(out / "captions.parquet")
+    with written_whole(out / "captions.parquet") as partial:
+        pq.write_table(rows.table(), partial, compression="zstd")
     lines.write(out / "captions.rejected.jsonl", bad)
 
 
 def _report(out: Path, done: list[Captioned], bad: list[dict]) -> None:
     kept = Counter(caption.view for one in done for caption in one.captions if not caption.reason)
-    asked = sum(len(one.new) for one in done)
+    asked = sum(one.asked for one in done)
     click.echo(
         f"{kept['expressive']} expressive and {kept['dense']} info-dense captions of {len(done)} documents in "
         f"{out / 'captions.parquet'}; {asked} were asked for anew"

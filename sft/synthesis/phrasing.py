@@ -16,10 +16,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from ...data_mixers import lines
 from ...schema import Taxonomy
 from ...schema.document import Document
 from ...schema.outputs import find_tags
-from .. import lines
 from ..endpoint import Endpoint, EndpointError, object_schema
 from .questions import QA
 

@@ -7,7 +7,6 @@ shards that are missing. Documents that cannot be used are listed beside it, wit
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
@@ -16,9 +15,10 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
+from ...data_mixers import lines
+from ...data_mixers.whole import written_whole
 from ...schema import Taxonomy
 from ...schema.document import Document, DocumentError, check_document, read_document
-from .. import lines
 from .check import Checker
 from .generate import Generator, Plan
 from .phrasing import Phraser, Phrasing, Tally
@@ -167,13 +167,9 @@ def _write(job: tuple[Shard, Path, Settings]) -> Written:
     done = Written(len(rows), documents + len(bad), len(bad), tally.phrased, tally.refused, tally.failed, why)
     if bad:
         lines.write(rejects, bad)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with written_whole(path) as partial:
         table = rows.table().replace_schema_metadata({METADATA: json.dumps(done._asdict())})
         pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return done
 
 

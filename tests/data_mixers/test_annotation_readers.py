@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from sv6d.data_mixers.convert import read_systems
+from sv6d.data_mixers.convert import named_as_tests, read_systems
 from sv6d.data_mixers.readers import READERS, BadRow, Source
 from sv6d.data_mixers.readers.ink import MARGIN, draw
 from sv6d.data_mixers.readers.names import canonical, mappings
+from sv6d.data_mixers.readers.pictures import made_picture
 from sv6d.data_mixers.rows import read_rows, validate_row
 from sv6d.recipes.data import command
 from sv6d.rewards import score
@@ -47,11 +48,11 @@ def folder(tmp_path, film):
 
 
 def read(name, root, files, **more):
-    """(examples, bad rows) of files given as {name: text}."""
+    """(examples, bad rows) of files given as {name: text}; media may be missing."""
     for file, text in files.items():
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
-    source = Source(tuple(root / file for file in files), root / "media", root / "made", **more)
+    source = Source(tuple(root / file for file in files), root / "media", root / "made", need_media=False, **more)
     found = list(READERS[name].read(source))
     return [f for f in found if not isinstance(f, BadRow)], [f for f in found if isinstance(f, BadRow)]
 
@@ -77,6 +78,13 @@ def test_charades_sta(folder):
         (3, "from 9 to 4 s is no stretch of the video"),
         (4, "has no ## between times and sentence"),
     ]
+
+
+def test_charades_sta_without_lengths_asks_the_film(folder):
+    text = "film 0.0 9.9##a person runs.\ngone 0.0 1.0##a person runs.\n"
+    good, bad = read("charades_sta", folder("film.mp4"), {"train.txt": text})
+    assert [(e.duration, spans(e)) for e in good] == [(3.0, [(0.0, 3.0)])]
+    assert bad[0].line == 2 and "gone.mp4 is missing, and only the file says how long it is" in bad[0].reason
 
 
 def test_qvhighlights(folder):
@@ -106,13 +114,28 @@ def test_activitynet_joins_the_intervals_of_a_label(folder):
                 ],
             },
             "Z1": {"duration": 20.0, "subset": "validation", "annotations": [{"segment": [1, 2], "label": "Diving"}]},
-            "broken": {"subset": "training", "annotations": []},
+            "broken": {"subset": "training", "annotations": [{"segment": [1, 2], "label": "Diving"}]},
+            "odd": {"subset": "training"},
         }
     }  # fmt: skip
     good, bad = read("activitynet", folder("v_Y9.mp4"), {"anet.json": told}, subset="Training")
     assert {e.query: spans(e) for e in good} == {"Diving": [(1.0, 3.0), (11.0, 20.0)], "CliffDiving": [(4.0, 5.0)]}
     assert good[0].media[0].endswith("v_Y9.mp4")  # ids lack the prefix of the files
-    assert [(b.line, "duration" in b.reason) for b in bad] == [("broken", True)]
+    assert [(b.line, "duration" in b.reason) for b in bad] == [("broken/Diving", True), ("odd", False)]
+
+
+def test_a_bad_interval_costs_its_label_or_sentence_and_not_its_video(folder):
+    """The labels of a video are rows of their own; of a label with a bad interval no row is whole."""
+    annotations = [{"segment": [3, 1], "label": "Diving"}, {"segment": [5, 6], "label": "Diving"}]
+    annotations += [{"segment": [1, 2], "label": "Running"}]
+    told = {"database": {"Y9": {"duration": 20.0, "subset": "training", "annotations": annotations}}}
+    good, bad = read("activitynet", folder(), {"anet.json": told})
+    assert [e.query for e in good] == ["Running"]
+    assert [b.line for b in bad] == ["Y9/Diving"] and "from 3 to 1 s is no stretch" in bad[0].reason
+    told = {"v_A": {"duration": 10.0, "timestamps": [[8, 4], [4.5, 10.0]], "sentences": [" A man runs.", " He falls."]},
+            "v_B": {"duration": 10.0, "timestamps": [[8, 9]], "sentences": []}, "v_C": 3}  # fmt: skip
+    good, bad = read("activitynet_captions", folder(), {"train.json": told})
+    assert [(e.query, e.id) for e in good] == [("He falls.", "v_A/1")] and [b.line for b in bad] == ["v_A/0", "v_C/0"]
 
 
 def test_activitynet_captions(folder):
@@ -148,10 +171,17 @@ def test_clipshots_transitions_behind_the_end_or_on_each_other(folder):
 
 
 def test_autoshot_rows_read_as_transitions(folder):
-    text = "one.mp4 30\n10,11\n20, 21\n\ntwo.mp4\n4,5\nx,y\n"
+    text = "one.mp4 30\n10,11\n20, 21\n\ntwo.mp4\n4,5\n"
     good, bad = read("autoshot", folder("one.mp4", "two.mp4"), {"kuaishou_v2.txt": text})
-    assert [spans(e) for e in good] == [[(0.0, 1.1), (1.1, 2.1), (2.1, 3.0)], [(0.0, 0.5), (0.5, 3.0)]]
-    assert [b.line for b in bad] == [7]
+    assert [spans(e) for e in good] == [[(0.0, 1.1), (1.1, 2.1), (2.1, 3.0)], [(0.0, 0.5), (0.5, 3.0)]] and not bad
+
+
+def test_a_film_with_an_unreadable_transition_is_left_out(folder):
+    """Without it a cut would be missing from the truth."""
+    text = "one.mp4 30\n10,11\nx,y\n\ntwo.mp4\n4,5\n"
+    good, bad = read("autoshot", folder("one.mp4", "two.mp4"), {"kuaishou_v2.txt": text})
+    assert [e.id for e in good] == ["two"]
+    assert [(b.line, b.reason) for b in bad] == [(1, "line 3: 'x,y' is no pair of frames a,b")]
 
 
 def test_rai_lists_shots(folder):
@@ -228,9 +258,7 @@ def test_ave_scenes_have_a_row_a_task(folder):
               "shot-type": ["Over-the-shoulder", "two-shot"]},
         "1": {"start-time": [0.0], "end-time": [1.0], "shot-size": ["wide"], "shot-angle": ["eye_level"], "shot-motion": ["locked"]},
     }  # fmt: skip
-    good, bad = read(
-        "ave", folder("film.mp4"), {"ave.json": {"film": shots, "other": {"1": {**shots["1"], "shot-size": ["vast"]}}}}
-    )
+    good, bad = read("ave", folder("film.mp4"), {"ave.json": {"film": shots}})
     by = {e.task: segments(e) for e in good}
     assert by["shot_framing"] == [
         {
@@ -244,8 +272,31 @@ def test_ave_scenes_have_a_row_a_task(folder):
         ["static shot"],
         ["pan/tilt"],
     ]
-    assert by["subject"][0]["labels"]["subject"] == {"framing_type": "over-the-shoulder", "configuration": "two-person"}
-    assert bad and bad[0].line == "other"
+    two = {"framing_type": "over-the-shoulder", "configuration": "two-person"}
+    assert [s["labels"] for s in by["subject"]] == [{}, {"subject": two}]
+    assert not bad
+
+
+def test_an_unknown_name_costs_a_scene_the_row_of_its_task_alone(folder):
+    shot = {"start-time": [0.0], "end-time": [3.0], "shot-size": ["vast"], "shot-motion": ["locked"]}
+    good, bad = read("ave", folder("film.mp4"), {"ave.json": {"film": {"1": shot}}})
+    assert [e.task for e in good] == ["camera_movement"] and [b.line for b in bad] == ["film/shot_framing"]
+    assert "'vast' is not in mappings.yaml" in bad[0].reason
+
+
+def test_ave_shots_without_a_faithful_tag_stay_in_the_truth(folder):
+    """The prompt asks for segments that cover the video; the number of people counts where the type does not say it."""
+    shots = {
+        "1": {"start-time": [0.0], "end-time": [1.0], "shot-size": ["wide"], "shot-type": ["establishing"], "num-people": [0]},
+        "2": {"start-time": [1.0], "end-time": [2.0], "shot-angle": ["aerial"], "shot-type": ["two-shot"], "num-people": ["3"]},
+        "3": {"start-time": [2.0], "end-time": [3.0], "shot-size": ["close-up"]},
+    }  # fmt: skip
+    good, bad = read("ave", folder("film.mp4"), {"ave.json": {"film": shots}})
+    by = {e.task: e for e in good}
+    assert not bad and spans(by["shot_framing"]) == [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]
+    assert segments(by["shot_framing"])[1]["labels"] == {}
+    people = [s["labels"].get("subject", {}).get("configuration") for s in segments(by["subject"])]
+    assert people == ["none", "two-person", None] and by.keys() == {"shot_framing", "subject"}
 
 
 @pytest.fixture
@@ -281,6 +332,30 @@ def test_icdar2015_lines_may_hold_commas_and_begin_with_a_mark(picture):
     assert [e.ground_truth for e in good] == ["No, thanks"] and [b.line for b in bad] == [3]
 
 
+def test_pictures_of_one_name_are_two_crops_and_a_broken_one_is_made_anew(picture):
+    """ICDAR calls the pictures of both its parts img_1, img_2, ..."""
+    box = "20,10,50,10,50,30,20,30,"
+    (train,), _ = read("icdar2015", picture, {"train/gt_img_1.txt": box + "EXIT"})
+    Image.new("RGB", (100, 60), "red").save(picture / "media" / "img_1.jpg")
+    (test,), _ = read("icdar2015", picture, {"test/gt_img_1.txt": box + "STOP"})
+    colour = lambda example: tuple(np.asarray(Image.open(example.media[0]))[12, 17] // 200)  # noqa: E731
+    assert colour(train) == (0, 0, 0) and colour(test) == (1, 0, 0)
+    (again,), _ = read("icdar2015", picture, {"test/gt_img_1.txt": box + "STOP"})
+    assert again.media == test.media and len(list((picture / "made" / "icdar2015").iterdir())) == 2
+
+
+def test_a_save_that_is_cut_short_leaves_no_picture(tmp_path):
+    class Torn:
+        def save(self, path, kind):
+            path.write_bytes(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        made_picture(tmp_path, "a/b", 1, Torn)
+    assert not list(tmp_path.iterdir())
+    assert made_picture(tmp_path, "a/b", 1, lambda: Image.new("RGB", (2, 2))).name.startswith("a_b-")
+
+
 INK = """<ink xmlns="http://www.w3.org/2003/InkML">
 <annotation type="UI">u</annotation>{annotations}
 <trace id="0">0 0 1, 10 0 2, 10 20 3</trace><trace id="1">5 5</trace></ink>"""
@@ -303,6 +378,12 @@ def test_crohme_and_mathwriting_ink_is_drawn(folder):
     labels = '<annotation type="label">a</annotation><annotation type="normalizedLabel">b</annotation>'
     good, _ = read("mathwriting", folder(), {"g.inkml": INK.replace("{annotations}", labels)})
     assert good[0].ground_truth == "b"
+
+
+def test_ink_files_of_one_name_are_two_pictures(folder):
+    truth = INK.replace("{annotations}", '<annotation type="truth">x</annotation>')
+    good, _ = read("crohme", folder(), {"a/f.inkml": truth, "b/f.inkml": truth.replace("10 20 3", "90 20 3")})
+    assert good[0].media != good[1].media and Image.open(good[0].media[0]).size != Image.open(good[1].media[0]).size
 
 
 def test_ink_lies_where_the_pen_was():
@@ -386,21 +467,36 @@ def test_the_command_writes_checked_rows_whose_truth_earns_1(folder):
 def test_rows_whose_media_are_missing_are_bad_unless_that_is_fine(folder):
     root = folder()
     (root / "a.txt").write_text("AO8RW 0.0 6.9##a person runs.\n")
-    result = convert("charades_sta", root / "a.txt", "--media", root / "media", "-o", root / "DATA")
-    assert result.exit_code == 1 and "AO8RW.mp4 is missing" in result.output
-    result = convert(
-        "charades_sta",
-        root / "a.txt",
-        "--media",
-        root / "media",
-        "-o",
-        root / "DATA",
-        "--no-media-check",
-        "--split",
-        "heldout",
-    )
+    (root / "lengths.csv").write_text("id,length\nAO8RW,30.5\n")
+    told = ["charades_sta", root / "a.txt", "--media", root / "media", "--durations", root / "lengths.csv", "-o"]
+    result = convert(*told, root / "DATA")
+    assert result.exit_code == 1 and "a.txt, 1:" in result.output and "AO8RW.mp4 is missing" in result.output
+    result = convert(*told, root / "DATA", "--no-media-check", "--split", "heldout")
     assert result.exit_code == 0 and (root / "DATA" / "heldout" / "charades_sta.parquet").exists()
     assert not (root / "DATA" / "charades_sta.bad.jsonl").exists()
+
+
+def test_a_row_that_fails_its_check_is_listed_with_file_and_line(folder):
+    root = folder("film.mp4")
+    table = "task,media,ground_truth\ncut_point_detection,film.mp4,[]\nsubjects,film.mp4,[]\nsubject,gone.mp4,[]\n"
+    (root / "own.csv").write_text(table)
+    result = convert("csv", root / "own.csv", "--media", root / "media", "-o", root / "DATA")
+    assert result.exit_code == 0 and f"{root / 'own.csv'}, 3:" in result.output
+    bad = [json.loads(line) for line in (root / "DATA" / "csv.bad.jsonl").read_text().splitlines()]
+    assert [(row["file"], row["line"]) for row in bad] == [(str(root / "own.csv"), 3), (str(root / "own.csv"), 4)]
+    assert "task 'subjects' is unknown" in bad[0]["reason"] and "gone.mp4 is missing" in bad[1]["reason"]
+
+
+def test_a_test_set_that_goes_to_training_is_warned_of(folder):
+    root = folder("film.mp4")
+    (root / "test.tsv").write_text(shotbench())
+    told = ["shotbench", root / "test.tsv", "--media", root / "media", "-o", root / "DATA"]
+    assert "test.tsv is a test set by its name, and its rows go to" in convert(*told).output
+    assert "test set" not in convert(*told, "--split", "heldout").output
+    assert named_as_tests(["charades_sta_test.txt", "Testing", "latest.json", "contest.csv", "train.json", ""]) == [
+        "charades_sta_test.txt",
+        "Testing",
+    ]
 
 
 def test_a_file_of_another_format_is_told(folder):

@@ -19,6 +19,16 @@ def test_a_folder_stands_for_its_files(data):
     assert row_files([data / "rl", both[0]]) == [*both, both[0]]
 
 
+def test_what_lies_beside_rows_is_no_row_file(data):
+    both = row_files(data / "rl")
+    for name in ("x.bad.jsonl", "qa-00000.rejected.jsonl", "qa-00000.phrasings.jsonl", "captions.replies.jsonl"):
+        (data / "rl" / name).write_text('{"reason": "x"}\n')
+    (data / "rl" / "more").mkdir()
+    write_rows(read_rows(both[0]), data / "rl" / "more" / "ocr.parquet")
+    assert row_files(data / "rl") == both
+    assert row_files(data / "rl", deep=True) == sorted([*both, str(data / "rl" / "more" / "ocr.parquet")])
+
+
 def test_files_that_are_not_there_are_named(data):
     with pytest.raises(FileNotFoundError, match=r"none\.parquet does not exist"):
         row_files(str(data / "none.parquet"))

@@ -77,7 +77,7 @@ def test_common_tags_are_thinned_to_the_cap_and_rare_ones_kept():
     """900 rows of one tag and 10 of another: capped at 90, about 90 of the first stay and all of the second."""
     rows = [row(i, media=f"{i}.mp4") for i in range(900)] + [row(i, ("wipe",), f"{i}.mp4") for i in range(900, 910)]
     shares = keep_shares(rows, cap=90)
-    assert shares == {("editing.transition_type", "hard cut"): 0.1, ("editing.transition_type", "wipe"): 1.0}
+    assert shares["editing.transition_type", "hard cut"] == 0.1 and shares["editing.transition_type", "wipe"] == 1.0
     kept = [r for r in rows if keeps(r, shares, seed=0)]
     assert len(kept) == pytest.approx(100, abs=30) and sum(r in kept for r in rows[900:]) == 10
     assert [r for r in reversed(rows) if keeps(r, shares, seed=0)] == kept[::-1]  # whatever the order
@@ -89,6 +89,42 @@ def test_a_row_with_a_rare_tag_stays_whatever_else_it_has():
     shares = keep_shares(rows)  # the geometric mean of 100 and 1 is 10, twice that is the cap
     assert shares["editing.transition_type", "hard cut"] == pytest.approx(0.2)
     assert all(keeps(rows[-1], shares, seed) for seed in range(50))
+
+
+def test_large_data_sets_are_thinned_and_small_ones_kept():
+    """Words have no tags: 900 of one data set and 10 of another, whose geometric mean is 95."""
+    word = lambda name, i: to_rl_row(Example("ocr_regular", [f"{i}.png"], "EXIT", dataset=name, id=str(i)), i)  # noqa: E731
+    rows = [word("large", i) for i in range(900)] + [word("small", i) for i in range(10)]
+    shares = keep_shares(rows)
+    assert shares == {("dataset", "large"): pytest.approx(2 * 9000**0.5 / 900), ("dataset", "small"): 1.0}
+    kept = [r for r in rows if keeps(r, shares, seed=0)]
+    assert len(kept) == pytest.approx(200, abs=45) and sum(r in kept for r in rows[900:]) == 10
+
+
+def test_a_rare_tag_stays_whatever_its_data_set():
+    shares = {("editing.transition_type", "hard cut"): 0.1, ("dataset", "d"): 0.0}
+    assert keeps(row(0, ("hard cut", "wipe")), shares, seed=0) and not keeps(row(0), shares, seed=0)
+
+
+def test_files_of_one_name_in_two_folders_stay_two(files, tmp_path):
+    files("DATA/rl", [row(0)])
+    files("DATA/sft", [row(1), row(2)])
+    balance = lambda *words: CliRunner().invoke(command, ["balance", *map(str, words)])  # noqa: E731
+    for paths in ([tmp_path / "DATA"], [tmp_path / "DATA" / "rl", tmp_path / "DATA" / "sft"]):
+        out = tmp_path / f"even-{len(paths)}"
+        assert balance(*paths, "-o", out).exit_code == 0
+        assert [len(read_rows(out / part / "cuts.parquet")) for part in ("rl", "sft")] == [1, 2]
+    (tmp_path / "DATA" / "rl" / "cuts.jsonl").write_text(json.dumps(row(3)) + "\n")
+    result = balance(tmp_path / "DATA", "-o", tmp_path / "even")
+    assert result.exit_code == 1 and "would both become" in result.output and "rename one of them" in result.output
+
+
+def test_files_that_hold_no_rows_are_named(tmp_path):
+    (tmp_path / "told.jsonl").write_text('{"reason": "x"}\n')
+    for words, told in ((["stats", tmp_path], "told.jsonl: holds no rows"), (["balance", tmp_path, "-o", tmp_path / "x"], "holds no rows"),
+                        (["stats", tmp_path, "--against", tmp_path.parent / "none"], "does not exist")):  # fmt: skip
+        result = CliRunner().invoke(command, list(map(str, words)))
+        assert result.exit_code != 0 and told in result.output and not isinstance(result.exception, TypeError)
 
 
 def test_the_commands(files, tmp_path):

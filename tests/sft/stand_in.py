@@ -1,6 +1,11 @@
-"""A stand-in for the model that annotates or writes: a real HTTP server with OpenAI's form whose answers a test chooses."""
+"""A stand-in for the model that annotates or writes: a real HTTP server with OpenAI's form whose answers a test chooses; and
+Ctrl-C while a command waits for it."""
 
+import itertools
 import json
+import signal
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -70,3 +75,39 @@ def _reply(text, logprob):
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
     choice["logprobs"] = None if logprob is None else {"content": tokens}
     return {"id": "x", "object": "chat.completion", "created": 0, "model": "stand-in", "choices": [choice]}
+
+
+ENDED = """
+import sys, threading
+import sv6d.{module} as module
+class Told(threading.Event):
+    def set(self):
+        super().set()
+        print("ended", flush=True)
+module.Event = Told
+from sv6d.recipes.cli import main
+main()
+"""
+"""A command that says when it has understood that it is to end."""
+
+
+def interrupted(module, words, answer, number):
+    """Ends a command by Ctrl-C while it waits for its answer of that number; how many were asked when it was gone."""
+    asked, understood = threading.Event(), threading.Event()
+    counted = itertools.count(1)
+
+    def slow(schema, body):
+        if next(counted) == number:
+            asked.set()
+            understood.wait(60)
+        return answer(schema, body)
+
+    with stand_in(slow) as model:
+        program = [sys.executable, "-c", ENDED.format(module=module), *map(str, words), "--endpoint", model.address]
+        run = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert asked.wait(120)
+        run.send_signal(signal.SIGINT)
+        assert run.stdout.readline() == "ended\n"
+        understood.set()
+        run.communicate(timeout=120)
+        return len(model.requests), run.returncode

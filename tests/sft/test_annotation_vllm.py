@@ -56,6 +56,6 @@ def test_every_stored_answer_is_of_the_vocabulary_and_has_a_confidence(videos, e
     for answer in answers:
         for name, tags in answer["labels"].items():
             assert set(tags) <= known[name] and tags
-            assert 0.0 < answer["confidence"][name] <= 1.0
+            assert all(0.0 < told <= 1.0 for told in answer["probabilities"][name])
     (document,) = (tmp_path / "documents.jsonl").read_text().splitlines()
     assert not [problem for problem in check_document(read_document(document)) if problem.level == "error"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from stand_in import stand_in
+from stand_in import interrupted, stand_in
 from sv6d.data_mixers.rows import read_rows, validate_row
 from sv6d.recipes.data import command as data
 from sv6d.rewards import score
@@ -103,7 +103,7 @@ def test_documents_become_two_captions_each_and_are_not_asked_twice(source, tmp_
             "synthesis/caption.expressive",
             "synthesis/caption.dense",
         ]
-        assert list(rows_by_task(str(out / "captions.parquet"))) == ["chain_of_thought"]
+        assert list(rows_by_task(str(out))) == ["chain_of_thought"]  # what lies beside the rows is no row
         rejected = [json.loads(line) for line in (out / "captions.rejected.jsonl").read_text().splitlines()]
         assert [row.get("video") for row in rejected] == [
             None,
@@ -116,6 +116,15 @@ def test_documents_become_two_captions_each_and_are_not_asked_twice(source, tmp_
         assert caption(out, model, source, videos).exit_code == 0 and len(model.requests) == 2
         assert (out / "captions.parquet").read_bytes() == before
         assert caption(out, model, source, videos, "--frames", 1).exit_code == 0 and len(model.requests) == 4
+
+
+def test_ctrl_c_waits_for_the_caption_on_its_way_and_it_is_not_lost(source, tmp_path):
+    out, videos = tmp_path / "out", tmp_path / "videos"
+    words = ["data", "caption", source, "-o", out, "--videos", videos, "--model", "m", "--workers", "1"]
+    assert interrupted("sft.synthesis.captions", words, writer, 1) == (1, 1)
+    assert len((out / "captions.replies.jsonl").read_text().splitlines()) == 1
+    with stand_in(writer) as model:
+        assert caption(out, model, source, videos).exit_code == 0 and len(model.requests) == 1
 
 
 def test_a_caption_that_contradicts_is_kept_aside_with_its_reason(source, tmp_path):

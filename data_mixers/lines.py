@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .whole import written_whole
+
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file, none where there is no file; a line that was cut short is passed over."""
@@ -37,9 +39,8 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _ends_a_line(path: Path) -> bool:
