@@ -32,6 +32,7 @@ ABOUT = "about.json"
 DROPPED = "dropped.json"
 TEXTS = ("response", "ground_truth", "text_at_random")
 """Columns that are only read on demand (`runs.Run.texts`): they are long, or few rows have them."""
+NO_ROWS = ()  # in the queue: nothing to write, but rows were lost
 QUEUED_STEPS = 16  # steps that may wait for the disk before rows are dropped
 
 
@@ -154,6 +155,12 @@ class Recorder:
         except queue.Full:
             self._drop(step, len(rows), f"{QUEUED_STEPS} steps are already waiting for the disk")
 
+    def lose(self, step: int, count: int, reason: str) -> None:
+        """Counts rows that were lost before they could be handed over, with those that the disk loses; returns at once."""
+        self._drop(step, count, reason)
+        with contextlib.suppress(queue.Full):  # then the steps that wait are reason enough to look at the count
+            self._queue.put_nowait((step, NO_ROWS))
+
     def flush(self, timeout: float = 60.0) -> bool:
         """Waits until everything handed over is written or dropped; False when `timeout` seconds passed before that."""
         end = time.monotonic() + timeout
@@ -174,7 +181,8 @@ class Recorder:
             self._thread.join(timeout)
             return
         for step, rows in self._waiting():
-            self._drop(step, len(rows), f"the disk did not answer for {timeout:g} s")
+            if rows is not NO_ROWS:
+                self._drop(step, len(rows), f"the disk did not answer for {timeout:g} s")
 
     def __enter__(self) -> Recorder:
         return self
@@ -205,15 +213,18 @@ class Recorder:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             step, rows = item
-            try:
-                table = _table(rows, step, self._schema)
-                path = self.parts / part_name(step)
-                write_whole(path, lambda file, table=table: pq.write_table(table, file, compression="zstd"))
-            except Exception as error:  # whatever the disk or a value does, it must not end a training run
-                self._drop(step, len(rows), f"{type(error).__name__}: {error}")
+            if rows is not NO_ROWS:
+                self._save(step, rows)
             self._report_dropped()
             self._bundle()
             self._queue.task_done()
+
+    def _save(self, step: int, rows: Any) -> None:
+        try:
+            table = _table(rows, step, self._schema)
+            write_whole(self.parts / part_name(step), lambda file: pq.write_table(table, file, compression="zstd"))
+        except Exception as error:  # whatever the disk or a value does, it must not end a training run
+            self._drop(step, len(rows), f"{type(error).__name__}: {error}")
 
     def _bundle(self) -> None:
         """Parts stay parts where they cannot be bundled: more files, and nothing lost."""

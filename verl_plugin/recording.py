@@ -2,13 +2,15 @@
 
 Rollouts go to `sv6d.record_dir` (`sv6d.reports.recorder.Recorder`), with the texts of some (`sv6d.record_responses`); where
 it is null or absent, nothing is recorded. What is measured is there once the advantages are, and gone after the step: it is
-fetched on a thread of its own while the driver waits for the update.
+fetched on a thread of its own while the driver waits for the update. Rollouts that cannot be measured are counted and told.
 """
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf, open_dict
+from verl.utils.fs import copy_to_local
 
 from ..data_mixers.torch_loader import PositionLoader
 from ..data_mixers.verl_dataset import MixtureDataset
@@ -24,8 +27,10 @@ from ..reports.recorder import METRICS, Recorder, set_aside
 from . import constrained_loop, mends
 from .problems import PROBLEMS
 from .replay_buffer import column
-from .rollout_frame import ended_by_itself, fresh_difference, pick_texts, rollout_frame
+from .rollout_frame import end_tokens, ended_by_itself, fresh_difference, pick_texts, rollout_frame
 from .task_metrics import task_metrics
+
+log = logging.getLogger(__name__)
 
 TEXTS = 52  # a step: the best, the worst and two others of each of 13 tasks
 
@@ -61,10 +66,14 @@ def texts_a_step(config: DictConfig) -> int | None:
 class Measured(NamedTuple):
     """What one batch came to."""
 
-    rollouts: pd.DataFrame
+    rollouts: pd.DataFrame | None
+    """None where they could not be measured."""
     difference: float | None
     """`fresh_difference`; None where there is nothing to compare."""
     seconds: float
+    lost: int = 0
+    """Rollouts that could not be measured."""
+    reason: str = ""
 
 
 class RecordingTrainer:
@@ -117,33 +126,54 @@ class RecordingTrainer:
             self._measuring.append(self._aside.submit(self._measure, batch, global_steps))
         found = [measuring.result() for measuring in self._measuring]
         self._measuring.clear()
-        rollouts = pd.concat([one.rollouts for one in found], ignore_index=True)
-        metrics.update(task_metrics(rollouts))
-        metrics["sv6d/padded_sequences"] = len(batch.keys) - len(rollouts)
+        lost = sum(one.lost for one in found)
+        metrics["sv6d/unmeasured_rollouts"] = lost
+        metrics["sv6d/padded_sequences"] = len(batch.keys) - lost
+        tables = [one.rollouts for one in found if one.rollouts is not None]
+        if tables:
+            rollouts = pd.concat(tables, ignore_index=True)
+            metrics.update(task_metrics(rollouts))
+            metrics["sv6d/padded_sequences"] -= len(rollouts)
         if isinstance(self.train_dataset, MixtureDataset):
             metrics.update(self.train_dataset.metrics(self.train_dataloader.position))
         if differences := [one.difference for one in found if one.difference is not None]:
             metrics["sv6d/fresh_rollout_probs_diff_max"] = max(differences)
         if self._recorder is not None:
-            self._recorder.write(rollouts, step=global_steps)
+            if lost:
+                self._recorder.lose(global_steps, lost, next(one.reason for one in found if one.lost))
+            if tables:
+                self._recorder.write(rollouts, step=global_steps)
             metrics["sv6d/unrecorded_rollouts"] = self._recorder.dropped
         metrics["sv6d/record_seconds_beside_update"] = sum(one.seconds for one in found)
         metrics["timing_s/sv6d_record"] = time.perf_counter() - start
 
     def _measure(self, batch, step) -> Measured:
+        """Whatever keeps a batch from being measured costs its rows, not the run."""
         start = time.perf_counter()
         real = [(key, tag) for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         keys, tags = [key for key, _ in real], [tag for _, tag in real]
+        try:
+            rollouts, difference = self._rollouts(keys, tags, batch.partition_id, step)
+        except Exception as error:
+            log.exception("step %d: %d rollouts could not be measured and are not recorded", step, len(keys))
+            reason = f"not measured: {type(error).__name__}: {error}"
+            return Measured(None, None, time.perf_counter() - start, len(keys), reason)
+        return Measured(rollouts, difference, time.perf_counter() - start)
+
+    def _rollouts(self, keys, tags, partition_id: str, step: int) -> tuple[pd.DataFrame, float | None]:
         bypass = (self.config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False)
         comparable = self.config.actor_rollout_ref.rollout.calculate_log_probs and not bypass
         fields = ["data_source", "extra_info", "extra_fields", "rm_scores", "response_mask", "advantages"]
         fields += [] if bypass else ["entropy"]  # in bypass mode nobody computes it
         fields += ["rollout_log_probs", "old_log_probs"] if comparable else []
-        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=fields)
         rollouts = rollout_frame(keys, tags, data, step=step, limits=self._limits(tags), kl_of=self.kl_of)
-        self._read_responses(rollouts, batch.partition_id, step)
-        difference = fresh_difference(tags, data, step=step) if comparable else None
-        return Measured(rollouts, difference, time.perf_counter() - start)
+        self._read_responses(rollouts, partition_id, step)
+        return rollouts, fresh_difference(tags, data, step=step) if comparable else None
+
+    @cached_property
+    def _stops(self) -> set[int]:
+        return end_tokens(self.tokenizer, copy_to_local(self.config.actor_rollout_ref.model.path))
 
     def _limits(self, tags: list[dict[str, Any]]) -> list[int]:
         """How many tokens each response could have, beside its prompt."""
@@ -161,8 +191,9 @@ class RecordingTrainer:
         data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["responses", "reward_model"])
         responses = dict(zip(rows, data["responses"].unbind(), strict=True))
         truths = dict(zip(rows, column(data, "reward_model"), strict=True))
-        stops = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        rollouts["truncated"] = [row in full and not ended_by_itself(responses[row], stops) for row in rollouts.index]
+        rollouts["truncated"] = [
+            row in full and not ended_by_itself(responses[row], self._stops) for row in rollouts.index
+        ]
         texts = {row: self.tokenizer.decode(responses[row], skip_special_tokens=True) for row in kept}
         rollouts["response"] = [texts.get(row) for row in rollouts.index]
         rollouts["ground_truth"] = [

@@ -4,11 +4,14 @@ Everything is computed on columns: a step of the report has 3,120 rollouts, and 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, zip_longest
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from transformers import GenerationConfig
 
 from ..rewards import COMPONENTS
 from ..rewards.verl_manager import TIMES
@@ -16,7 +19,7 @@ from .replay_buffer import column
 
 
 def rollout_frame(keys, tags, data, *, step: int, limits: Sequence[int], kl_of: Mapping[str, float]) -> pd.DataFrame:
-    """One row a rollout, without texts.
+    """One row a rollout, without texts. A component that is no number, as another package's reward may give it, is not known.
 
     Args:
         keys: TransferQueue keys, `<group>_<session>_<index>`.
@@ -40,7 +43,7 @@ def rollout_frame(keys, tags, data, *, step: int, limits: Sequence[int], kl_of: 
         {
             "step": step,
             "uid": keys,
-            "task": column(data, "data_source"),
+            "task": [str(task) for task in column(data, "data_source")],
             "dataset": [str(info.get("dataset") or "") for info in infos],
             "prompt": [str(info.get("id") or "") for info in infos],
             "group": [key.split("_")[0] for key in keys],
@@ -56,12 +59,17 @@ def rollout_frame(keys, tags, data, *, step: int, limits: Sequence[int], kl_of: 
     )
     for name in (*COMPONENTS, *TIMES):
         if name != "score":
-            frame[name] = np.array([reward.get(name, np.nan) for reward in rewards], dtype=float)
+            frame[name] = _numbers([reward.get(name) for reward in rewards])
     judged = frame[
         "judge_seconds"
     ].notna()  # a response that was judged was read, so that only the judge can have failed
     frame["judge_failed"] = (frame["failed"] == 1.0).astype(object).where(judged, None)
     return frame
+
+
+def _numbers(values: Sequence[Any]) -> np.ndarray:
+    """Floats; NaN where there is no number."""
+    return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(dtype=float)
 
 
 def fresh_difference(tags, data, *, step: int) -> float | None:
@@ -79,6 +87,19 @@ def fresh_difference(tags, data, *, step: int) -> float | None:
     )
     difference = np.abs(np.exp(rollout) - np.exp(actor)) * mask
     return float(difference[fresh[rows]].max(initial=0.0))
+
+
+def end_tokens(tokenizer: Any, model: str) -> set[int]:
+    """The tokens that end a response: the tokenizer's, and those of the model's generation_config.json, at which vLLM stops too.
+
+    Args:
+        model: the model's folder; one without that file ends with the tokenizer's.
+    """
+    ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    with suppress(OSError):
+        stated = GenerationConfig.from_pretrained(model).eos_token_id
+        ends.update(stated if isinstance(stated, list) else [stated])
+    return ends - {None}
 
 
 def ended_by_itself(response: torch.Tensor, stops: Collection[int]) -> bool:

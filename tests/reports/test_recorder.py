@@ -341,3 +341,12 @@ def test_the_schema_names_the_columns_that_the_docs_promise():
         "advantage reward_seconds judge_seconds judge_failed response ground_truth text_at_random"
     )
     assert set(promised.split()) | set(COMPONENTS) == set(schema().names)
+
+
+def test_rows_that_were_lost_on_their_way_are_counted_with_the_disk_s(tmp_path):
+    with Recorder(tmp_path) as recorder:
+        recorder.lose(1, 3, "not measured")
+        recorder.flush()
+        assert read_dropped(tmp_path) == {"rows": 3, "last": "step 1: not measured"}
+        recorder.write([row()], step=2)
+    assert recorder.dropped == 3 and steps_in(tmp_path) == [2]

@@ -1,6 +1,5 @@
 """The trainers: a row a rollout, metrics by task and component, and no start with a broken plug-in."""
 
-import math
 import threading
 from types import SimpleNamespace
 
@@ -8,151 +7,14 @@ import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
+from recorded_batch import Columns, batch, components
 from sv6d.data_mixers import Mixture
-from sv6d.reports.recorder import ABOUT, TEXTS, schema
-from sv6d.rewards import COMPONENTS
+from sv6d.reports.recorder import ABOUT, read_dropped
 from sv6d.verl_plugin import recording, trainers
-from sv6d.verl_plugin.rollout_frame import ended_by_itself, fresh_difference, pick_texts, rollout_frame
-from sv6d.verl_plugin.task_metrics import task_metrics
 from tensordict import NonTensorData, NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
-
-NAN = math.nan
-
-
-def components(score, **known):
-    known = {"failed": 0.0, "reward_seconds": 0.01} | known
-    return {name: known.get(name, NAN) for name in (*COMPONENTS, "reward_seconds", "judge_seconds")} | {"score": score}
-
-
-def batch():
-    """Three rollouts of two prompts: two of the group `a` (OCR), one of `b` (a cut task)."""
-    keys = ["a_0_0", "a_1_0", "b_0_0"]
-    tags = [
-        {"prompt_len": 9, "response_len": 2, "min_global_steps": 3, "max_global_steps": 3},
-        {"prompt_len": 9, "response_len": 4, "min_global_steps": 3, "max_global_steps": 4},
-        {"prompt_len": 9, "response_len": 3, "min_global_steps": 2, "max_global_steps": 4},
-    ]
-    data = {
-        "data_source": ["ocr_regular", "ocr_regular", "cut_point_detection"],
-        "extra_info": [{"dataset": "demo"}, {"dataset": "demo"}, {}],
-        "extra_fields": [
-            {"reward_extra_info": components(1.0, similarity=1.0)},
-            {"reward_extra_info": components(0.5, similarity=0.5)},
-            {"reward_extra_info": components(0.25, iou=0.5, label=0.0, format=1.0)},
-        ],
-        "rm_scores": torch.tensor([[0.0, 1.0, 0, 0], [0, 0, 0, 0.5], [0, 0, 0.25, 0]]),
-        "response_mask": torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]]),
-        "advantages": torch.tensor([[1.0, 1, 9, 9], [-1, -1, -1, -1], [0, 0, 0, 9]]),
-        # mean over the response: 2; 1; 0.5
-        "entropy": torch.tensor([[1.0, 3, 9, 9], [1, 1, 1, 1], [0.5, 0.5, 0.5, 9]]),
-        # the rollout is sure of every token; the actor gives the second token of the last rollout .75
-        "rollout_log_probs": torch.zeros(3, 4),
-        "old_log_probs": torch.tensor([[0.0, 0, -9, -9], [0, 0, 0, 0], [0, 0.75, 0, -9]]).where(
-            torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1]]).bool(), torch.tensor(0.75).log()
-        ),
-        "responses": torch.nested.as_nested_tensor([torch.tensor(ids) for ids in ([5, 6], [5, 6, 7, 8], [9, 9, 9])]),
-        "reward_model": [{"ground_truth": "56"}, {"ground_truth": "56"}, {"ground_truth": [{"start": 0}]}],
-    }
-    return keys, tags, Columns(data)
-
-
-class Columns(dict):
-    """A TransferQueue batch: columns that are asked for by name."""
-
-
-def frame(step=5, limits=(4, 4, 4), kl_of=None, **replaced):
-    keys, tags, data = batch()
-    return rollout_frame(keys, tags, Columns({**data, **replaced}), step=step, limits=limits, kl_of=kl_of or {})
-
-
-def rows(**options):
-    return frame(**options).to_dict("records")
-
-
-def test_a_row_has_what_the_recorder_takes():
-    assert {*frame(), *TEXTS} == set(schema().names)
-
-
-def test_values_of_a_row():
-    first, second, third = rows(kl_of={"b_0_0": 0.125})
-    assert (first["uid"], first["group"], first["task"], first["dataset"]) == ("a_0_0", "a", "ocr_regular", "demo")
-    assert (first["score"], first["similarity"], first["advantage"], first["entropy"]) == (1.0, 1.0, 1.0, 2.0)
-    assert math.isnan(first["iou"]) and third["iou"] == 0.5
-    assert (third["dataset"], third["version_start"], third["version_end"]) == ("", 2, 4)
-    assert [row["response_length"] for row in (first, second, third)] == [2, 4, 3]
-    assert [row["truncated"] for row in (first, second, third)] == [False, True, False]  # four tokens are the limit
-    assert math.isnan(first["kl"]) and third["kl"] == 0.125
-    assert first["reward_seconds"] == 0.01
-
-
-def test_a_judge_fails_only_where_it_was_asked():
-    judged = [
-        {"reward_extra_info": components(0.3, format=1.0, judge=0.0, failed=1.0, judge_seconds=2.5)},
-        {"reward_extra_info": components(1.0, format=1.0, judge=1.0, judge_seconds=0.5)},
-        {"reward_extra_info": components(0.0, failed=1.0)},  # not scored at all, so that nobody judged
-    ]
-    assert frame(extra_fields=judged)["judge_failed"].tolist() == [True, False, None]
-
-
-def test_a_reward_manager_that_is_not_ours_tells_the_score_alone():
-    first = rows(extra_fields=[{}, {}, {}])[0]
-    assert first["score"] == 1.0 and math.isnan(first["failed"]) and math.isnan(first["reward_seconds"])
-
-
-def test_entropy_is_missing_where_nobody_computed_it():
-    keys, tags, data = batch()
-    del data["entropy"]
-    assert rollout_frame(keys, tags, data, step=5, limits=[4] * 3, kl_of={})["entropy"].isna().all()
-
-
-def test_metrics_by_task():
-    metrics = task_metrics(frame(kl_of={"a_1_0": 0.5}))
-    assert metrics["task/ocr_regular/score"] == 0.75  # (1 + .5) / 2
-    assert metrics["task/ocr_regular/entropy"] == 1.5
-    assert metrics["task/ocr_regular/truncated"] == 0.5
-    assert metrics["task/ocr_regular/kl"] == 0.5  # of the one that was measured
-    assert metrics["task/cut_point_detection/iou"] == 0.5
-    assert metrics["task/cut_point_detection/staleness"] == 2  # the update of step 5 starts from version 4, it from 2
-    assert "task/ocr_regular/iou" not in metrics  # does not apply to the family
-    assert metrics["task/ocr_regular/groups"] == 1 and metrics["task/ocr_regular/groups_without_signal"] == 0
-    assert "task/cut_point_detection/groups" not in metrics  # a rollout alone has none to be compared with
-    assert task_metrics(frame().assign(score=0.5))["task/ocr_regular/groups_without_signal"] == 1
-    assert all(type(value) is float and not math.isnan(value) for value in metrics.values())
-
-
-def test_rollout_and_actor_are_compared_where_the_present_policy_wrote():
-    _, tags, data = batch()
-    assert fresh_difference(tags, data, step=3) == pytest.approx(0.25)  # the third began at version 2
-    assert fresh_difference(tags, data, step=4) == 0.0  # padding behind the responses does not count
-    assert fresh_difference(tags, data, step=9) is None
-
-
-def test_a_response_that_ends_at_its_limit_with_an_end_token_was_not_cut():
-    assert ended_by_itself(torch.tensor([5, 6, 0]), stops={0, 1})
-    assert not ended_by_itself(torch.tensor([5, 6, 7]), stops={0, 1})
-    assert not ended_by_itself(torch.tensor([]), stops={0, 1})
-
-
-def test_texts_are_kept_of_the_best_the_worst_and_two_others_of_each_task():
-    scores = {"a": [0.5, 0.1, 0.9, 0.3] * 10, "b": [0.7, 0.2] + [0.4] * 38}
-    table = pd.DataFrame([{"task": task, "score": score} for task in scores for score in scores[task]])
-    kept = pick_texts(table, 8, step=2)
-    assert {38, 1, 40, 41} <= set(kept)  # .9 and .1 of a, .7 and .2 of b
-    assert len(kept) == 8 and sum(kept.values()) == 4
-    assert kept == pick_texts(table, 8, step=2) != pick_texts(table, 8, step=3)
-    assert [{row // 40 for row in pick_texts(table, 4, step=step)} for step in (2, 3)] == [{0}, {1}]  # in turn
-    assert pick_texts(table, None, step=2) == pick_texts(table, 80, step=2) == dict.fromkeys(range(80), True)
-    assert pick_texts(table, 0, step=2) == {}
-
-
-def test_what_the_lot_keeps_is_like_all_rollouts():
-    """One rollout of eight earns 1: of the texts that the lot kept, as many do; also where the lot drew the best."""
-    table = pd.DataFrame({"task": "a", "score": [1.0] + [0.0] * 7})
-    drawn = [row for step in range(400) for row, by_lot in pick_texts(table, 4, step).items() if by_lot]
-    assert sum(row == 0 for row in drawn) / len(drawn) == pytest.approx(1 / 8, abs=0.03)
 
 
 def _rows(values, rows):
@@ -209,7 +71,10 @@ def config(**sv6d):
             "trainer": {"v1": {"trainer_mode": "sv6d_colocate_async"}},
             "data": {"max_response_length": 4},
             "algorithm": {"rollout_correction": None},
-            "actor_rollout_ref": {"rollout": {"calculate_log_probs": True, "max_model_len": None}},
+            "actor_rollout_ref": {
+                "model": {"path": "/nowhere"},
+                "rollout": {"calculate_log_probs": True, "max_model_len": None},
+            },
         }
     )
 
@@ -252,15 +117,15 @@ def test_a_step_is_recorded_without_its_padding_and_beside_the_update(fetched, t
     assert '"ocr_regular": 2' in (tmp_path / ABOUT).read_text()
 
 
-def test_an_answer_with_its_end_at_the_limit_is_not_truncated(fetched, tmp_path):
-    Trainer(config(record_dir=str(tmp_path))).fit(fetched[0])
-    assert recorded(tmp_path)["truncated"].tolist() == [False, False, False]  # the second has 4 tokens, the last is 8
-    Base.tokenizer.eos_token_id = 7
-    try:
-        Trainer(config(record_dir=str(tmp_path))).fit(fetched[0])
-    finally:
-        Base.tokenizer.eos_token_id = 8
-    assert recorded(tmp_path)["truncated"].tolist() == [False, True, False]
+@pytest.mark.parametrize(("stated", "truncated"), [(8, False), (7, True)])
+def test_an_answer_with_its_end_at_the_limit_is_not_truncated(fetched, tmp_path, monkeypatch, stated, truncated):
+    """The second has 4 tokens, the last is 8; the model ends answers with it, the tokenizer does not name it."""
+    (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": [{stated}]}}')
+    monkeypatch.setattr(Base.tokenizer, "eos_token_id", 3)
+    settings = config(record_dir=str(tmp_path / "run"))
+    settings.actor_rollout_ref.model.path = str(tmp_path)
+    Trainer(settings).fit(fetched[0])
+    assert recorded(tmp_path / "run")["truncated"].tolist() == [False, truncated, False]
 
 
 def test_a_prompt_that_leaves_less_room_lowers_the_limit(fetched, tmp_path):
@@ -288,10 +153,18 @@ def test_a_step_without_an_update_has_its_metrics(fetched):
     assert metrics["task/ocr_regular/score"] == 0.75
 
 
-def test_what_cannot_be_measured_ends_the_step_with_its_reason(fetched, monkeypatch):
+def test_what_cannot_be_measured_costs_its_rows_and_not_the_run(fetched, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(recording.tq, "kv_batch_get", lambda **_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        Trainer(config()).fit(fetched[0])
+    trainer, metrics = Trainer(config(record_dir=str(tmp_path))), {}
+    monkeypatch.setattr(Base, "fit", lambda self, meta: self._compute_metrics(meta, metrics, {}, 1, 0))
+    trainer.fit(fetched[0])
+    told = {
+        name: metrics[f"sv6d/{name}"] for name in ("unmeasured_rollouts", "unrecorded_rollouts", "padded_sequences")
+    }
+    assert told == {"unmeasured_rollouts": 3, "unrecorded_rollouts": 3, "padded_sequences": 1}
+    assert "step 1: 3 rollouts could not be measured" in caplog.text and "ZeroDivisionError" in caplog.text
+    lost = {"rows": 3, "last": "step 1: not measured: ZeroDivisionError: division by zero"}
+    assert read_dropped(tmp_path) == lost and list((tmp_path / "rollouts").iterdir()) == []
 
 
 def test_a_validation_of_an_earlier_checkpoint_keeps_what_was_recorded_after_it(fetched, tmp_path):
