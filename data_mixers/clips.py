@@ -72,12 +72,25 @@ def plan(part: Mapping[str, Any], found: Probe, patch: int) -> Clip:
     shown = np.asarray(found.times) if found.times is not None else found.start + np.arange(found.frames) / fps
     first, last = _range(part, shown)
     try:
-        count = qwen.smart_nframes(dict(part), total_frames=last - first + 1, video_fps=fps)
+        count = _count(part, last - first + 1, fps)
     except AssertionError as error:
         raise ValueError(f"{part['video']}: {error}") from error
     indices = torch.linspace(first, last, count).round().long().tolist()
     height, width = _size(part, found, count, patch)
     return Clip(indices, shown[indices].round(6).tolist(), height, width, fps, found.frames)
+
+
+def _count(part: Mapping[str, Any], frames: int, fps: float) -> int:
+    """How many of a clip's `frames`, which the file shows at `fps` a second, are seen.
+
+    Raises:
+        AssertionError, ValueError: qwen-vl-utils', of options that contradict each other, or leave too few.
+    """
+    asked = dict(part)
+    if "nframes" not in asked and frames / fps * asked.get("fps", qwen.FPS) > frames:
+        # There are no more than all of them. Asked for more, qwen-vl-utils warns at each plan, and not of which file.
+        asked["fps"] = fps = 1.0
+    return qwen.smart_nframes(asked, total_frames=frames, video_fps=fps)
 
 
 def _range(part: Mapping[str, Any], shown: np.ndarray) -> tuple[int, int]:

@@ -3,10 +3,25 @@
 import json
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
+
+
+def read_skipped(path: Path) -> list[dict[str, Any]]:
+    """What a `skipped_rows.jsonl` lists, in its order; nothing where there is none.
+
+    A line that is not whole, since its writer was killed or its disk full, is passed over.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict) and {"task", "index"} <= row.keys()]
 
 
 class SkippedRows:
@@ -28,14 +43,12 @@ class SkippedRows:
         return len(self._reasons)
 
     def count(self) -> int:
-        """Rows of the whole run that could not be used: those that any process listed; without a list, those of this one."""
-        if self.path is None or not self.path.exists():
-            return len(self)
-        lines = (json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}"))
-        return len({(line["task"], line["index"]) for line in lines})
+        """Rows of the whole run that could not be used: those of this process, and those that any other listed."""
+        listed = read_skipped(self.path) if self.path is not None else []
+        return len(self._reasons.keys() | {(row["task"], row["index"]) for row in listed})
 
     def add(self, key: tuple[str, int], row: dict[str, Any], reason: str) -> None:
-        """Log and list a row, unless it is known already."""
+        """Log and list a row, unless it is known already. On a disk without room it is only logged."""
         if key in self:
             return
         self._reasons[key] = reason
@@ -45,9 +58,15 @@ class SkippedRows:
             "skipped row %d of %s (id %r): %s; another row of its task stands in", index, task, line["id"], reason
         )
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:  # one short write, so that lines of several workers do not mix
-                file.write(json.dumps(line) + "\n")
+            try:
+                self._list(json.dumps(line) + "\n")
+            except OSError as error:
+                logger.warning("row %d of %s is not in %s: %s", index, task, self.path, error)
+
+    def _list(self, line: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:  # one short write, so that lines of several workers do not mix
+            file.write(line)
 
     def reasons(self, task: str, most: int = 3) -> str:
         """The first reasons of a task, for a message."""

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qwen_vl_utils import vision_process as qwen
 from sv6d.data_mixers.clips import plan
 from sv6d.data_mixers.media import Probe
 
@@ -28,6 +29,21 @@ def test_frames_are_spread_evenly_from_the_first_to_the_last():
         "total_num_frames": 250,
         "video_backend": "pyav",
     }
+
+
+@given(st.integers(4, 900), st.floats(0.3, 60), st.floats(0.3, 60), st.integers(4, 768))
+def test_qwen_vl_utils_says_how_many_and_has_nothing_to_warn_of(frames, rate, asked, most):
+    """Also where a file's own rate is below what is asked for: all its frames then, up to `max_frames`."""
+    part = {"fps": asked, "max_frames": most}
+    expected = qwen.smart_nframes(part, total_frames=frames, video_fps=rate)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(qwen.logger, "warning", lambda told: pytest.fail(told))
+        seen = clip(steady(frames, fps=rate), **part)
+    assert len(seen.indices) == expected
+
+
+def test_a_file_of_one_frame_a_second_shows_all_of_them_at_any_rate_above():
+    assert clip(steady(10, fps=1.0), fps=4.0).indices == list(range(10))
 
 
 def test_a_long_video_is_sampled_more_thinly():
