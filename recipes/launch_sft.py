@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,10 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ..sft.rows import count_rows
-from . import restarts
-from .checking import refuse
-from .checking.inputs import enough_gpus, model_folder, row_folder
-from .compose import SHOWN, RecipeError, compose, make_absolute, shown
+from . import check_sft, restarts
+from .checking import line, refuse
+from .checking.inputs import model_folder, row_folder
+from .compose import SHOWN, compose, make_absolute, shown
 
 
 def train(config: DictConfig, console: Console | None = None) -> None:
@@ -22,15 +23,13 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     `checkpoints/global_step_<n>/huggingface`.
 
     Raises:
-        RecipeError: the model, the rows or the GPUs are not there, or the batch does not divide over the ranks.
+        RecipeError: the model, the rows or the GPUs are not there, many rows are broken, or a setting cannot be (`check_sft`).
         JobFailed: the training process failed for good; the message holds the end of its log.
         Preempted: the run was asked to stop, and did.
     """
     console = console or Console()
     make_absolute(config)
-    refuse(model_folder(config))
-    refuse(row_folder("sft", config))
-    check_ranks(config)
+    check(config, console)
     plan_steps(config)
     if config.trainer.nnodes > 1:
         prepare_nodes(config, console)
@@ -55,21 +54,19 @@ def plan_steps(config: DictConfig) -> None:
             config.trainer[key] = epoch
 
 
-def check_ranks(config: DictConfig) -> None:
-    """Refuse what verl would round down in silence or wait for: an uneven batch, GPUs that are not there."""
-    ranks, batch = config.trainer.nnodes * config.trainer.n_gpus_per_node, config.data.train_batch_size
-    if batch % ranks:
-        raise RecipeError(
-            f"data.train_batch_size={batch} does not divide over {ranks} ranks (trainer.nnodes x trainer.n_gpus_per_node); "
-            f"take {batch - batch % ranks or ranks} or {batch - batch % ranks + ranks}"
-        )
-    share, micro = batch // ranks, config.data.micro_batch_size_per_gpu
-    if not config.data.use_dynamic_bsz and share % micro:
-        raise RecipeError(
-            f"data.micro_batch_size_per_gpu={micro} does not divide a rank's share of the batch, {share} rows; "
-            f"set it to a divisor of {share}, or data.use_dynamic_bsz=true with data.max_token_len_per_gpu"
-        )
-    refuse(enough_gpus(config))
+def check(config: DictConfig, console: Console) -> None:
+    """Print what there is to say of the run before it starts.
+
+    Raises:
+        RecipeError: it would fail, or be another than the recipe says; every reason, a line each.
+    """
+    for look in (model_folder, partial(row_folder, "sft"), check_sft.settings, check_sft.machine):
+        refuse(look(config))
+    with console.status(f"looking at the rows of {config.data.train_files}"):
+        found = [*check_sft.rows(config), *check_sft.held_out(config), *check_sft.memory(config)]
+    refuse(found)
+    for finding in found:
+        console.print(line(finding), highlight=False, markup=False, soft_wrap=True)
 
 
 def prepare_nodes(config: DictConfig, console: Console) -> None:

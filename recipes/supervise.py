@@ -6,6 +6,7 @@ moves: reward, entropy, length, seconds. What happens when the job ends is `rest
 
 import ctypes
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ..data_mixers.skipped import read_skipped
 from ..reports.recorder import set_aside
 
 POLL_SECONDS = 0.3
@@ -75,7 +77,8 @@ class End(NamedTuple):
 
 class JsonLines:
     """Follows a JSON-lines file that another process appends to. A line that is still being written is left for the next look,
-    one that a full disk cut short is passed over: a job is not ended for what cannot be read of it."""
+    one that a full disk cut short is passed over: a job is not ended for what cannot be read of it. A null is a NaN or an infinity
+    of verl's, whose logger writes both so, and is read as NaN."""
 
     def __init__(self, path: Path):
         self.path, self.offset = path, 0
@@ -92,9 +95,13 @@ class JsonLines:
                 return
             self.offset += len(line)
             try:
-                yield json.loads(line)
+                yield json.loads(line, object_hook=_nan_for_null)
             except ValueError:
                 continue
+
+
+def _nan_for_null(data: dict) -> dict:
+    return {name: math.nan if value is None else value for name, value in data.items()}
 
 
 class Lasting:
@@ -202,7 +209,7 @@ def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open
                             bar.console.print(too_slow(took, limits.grace), highlight=False)
                         longest = max(longest, took)
                     moved, last = time.monotonic(), entry["step"]
-                    line = job.describe(last, entry["data"])
+                    line = described(job, last, entry["data"])
                     if line is not None:
                         bar.console.print(line, highlight=False)
                         bar.update(task, completed=last, description=job.title)
@@ -230,6 +237,16 @@ def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open
         raise
     end_session(child.pid)
     return End(status, last, stalled, tail(job.log, since=printed_before))
+
+
+def described(job: Job, step: int, data: dict) -> str | None:
+    """A step's line. Metrics that it cannot be written of are told in its place: a job is not ended for a line."""
+    try:
+        return job.describe(step, data)
+    except Exception as error:  # whatever formatting makes of what a metric may hold
+        return (
+            f"step {step}: its line cannot be written ({type(error).__name__}: {error}); {job.metrics} has its numbers"
+        )
 
 
 def too_slow(took: float, grace: float) -> str:
@@ -295,11 +312,11 @@ def tail(path: Path, lines: int = TAIL_LINES, since: int = 0) -> str:
 def report_skipped(run_dir: Path, console: Console, limit: int = 10) -> None:
     """Say how many rows of a run could not be used, by task, and list the first ones."""
     path = run_dir / "skipped_rows.jsonl"
-    if not path.exists():
+    rows = {(row["task"], row["index"]): row for row in read_skipped(path)}
+    if not rows:
         return
-    rows = {(row["task"], row["index"]): row for row in map(json.loads, path.read_text().splitlines())}
     by_task = Counter(task for task, _ in rows)
     counts = ", ".join(f"{count} of {task}" for task, count in by_task.most_common())
     console.print(f"[yellow]{len(rows)} rows were skipped[/] ({counts}); all of them: {path}", highlight=False)
     for row in list(rows.values())[:limit]:
-        console.print(f"  {row['task']} row {row['index']} (id {row['id']!r}): {row['error']}", highlight=False)
+        console.print(f"  {row['task']} row {row['index']} (id {row.get('id')!r}): {row.get('error')}", highlight=False)

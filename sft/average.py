@@ -52,6 +52,7 @@ def average(
         with ExitStack() as stack:
             folders = [as_model_folder(Path(checkpoint), work / "merged") for checkpoint in checkpoints]
             sources = [stack.enter_context(Weights(folder)) for folder in folders]
+            _check_whole_models(sources)
             _check_equal_layout(sources)
             result = work / "result"
             _copy_other_files(sources[-1], result)
@@ -131,6 +132,17 @@ def _means(name: str, sources: list[Weights], shares: list[float] | None) -> Ite
                 total.add_(part if part.dtype == total.dtype else part.float(), alpha=shares[i] if shares else 1)
             mean = (total if shares else total.div_(len(parts))).to(first.dtype)
         yield memoryview(mean.view(torch.uint8).numpy())
+
+
+def _check_whole_models(weights: list[Weights]) -> None:
+    """Raises: AverageError: a checkpoint of LoRA. The mean of products is not the product of means, and no model loads such names."""
+    for one in weights:
+        adapted = [name for name in one.tensors if ".lora_" in name or ".base_layer." in name]
+        if adapted:
+            raise AverageError(
+                f"{one.folder} holds LoRA's adapters beside the base weights ({adapted[0]}, {len(adapted)} tensors): it is no whole model. "
+                f"Merge the adapters first (PEFT's merge_and_unload), or train without model.lora_rank"
+            )
 
 
 def _check_equal_layout(weights: list[Weights], limit: int = 10) -> None:

@@ -1,12 +1,17 @@
 """SFT rows as a run names them: files in, rows by task out (docs/data.md has the format). No torch here."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..data_mixers.rows import RowError, read_rows
-from ..data_mixers.sources import load_rows, row_files
+from ..data_mixers.rows import SFT_SCHEMA, read_rows, resolve_media
+from ..data_mixers.sources import row_files
 
 Row = dict[str, Any]
 Files = str | Sequence[str]
@@ -21,27 +26,52 @@ def count_rows(files: Files) -> int:
     )
 
 
-def rows_by_task(files: Files) -> dict[str, list[Row]]:
-    """All rows by task, media paths absolute, tasks in the order in which the files bring them.
+class TaskRows(Sequence):
+    """The rows of a task, held as Arrow holds them: one becomes a dict when it is asked for. As dicts, 2.5 M small rows take 16 GB,
+    in every rank, and once more in every worker that counts references in its copy.
 
-    Raises:
-        RowError: a broken row, or one without an assistant turn to learn; the message names the file and the row.
+    Args:
+        tables: the folder and the content of each file.
+        places: int64 (n, 2): of each row, the file and the row in it.
     """
-    rows: dict[str, list[Row]] = {}
-    for file in row_files(files):
-        for number, row in enumerate(load_rows([file])):
-            messages = row.get("messages")
-            if not messages or messages[-1]["role"] != "assistant":
-                raise RowError(
-                    f"{file}, row {number}: `messages` does not end with an assistant turn; is it an RL file?"
-                )
-            rows.setdefault(row["data_source"], []).append(row)
-    return rows
+
+    def __init__(self, tables: list[tuple[Path, pa.Table]], places: np.ndarray):
+        self._tables, self._places = tables, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> Row:
+        """A row, its media's paths absolute."""
+        file, place = map(int, self._places[number])
+        folder, table = self._tables[file]
+        return resolve_media(table.slice(place, 1).to_pylist()[0], folder)
+
+    def first(self, count: int) -> "TaskRows":
+        """The first so many, or as many as there are."""
+        return TaskRows(self._tables, self._places[:count])
 
 
-def spread(rows: dict[str, list[Row]], samples: int) -> dict[str, list[Row]]:
+def rows_by_task(files: Files) -> dict[str, TaskRows]:
+    """All rows by task, tasks in the order in which the files bring them.
+
+    Nothing is checked here: a run's launcher has looked at every row (`recipes.check_sft`), and its dataset looks at those that it
+    draws.
+    """
+    tables: list[tuple[Path, pa.Table]] = []
+    found = defaultdict(list)
+    for file in map(Path, row_files(files)):
+        table = pq.read_table(file) if file.suffix == ".parquet" else pa.Table.from_pylist(read_rows(file), SFT_SCHEMA)
+        for task in pc.unique(table["data_source"]).to_pylist():
+            own = np.flatnonzero(pc.equal(table["data_source"], task).to_numpy())
+            found[task].append(np.stack([np.full_like(own, len(tables)), own], axis=1))
+        tables.append((file.absolute().parent, table))
+    return {task: TaskRows(tables, np.concatenate(places)) for task, places in found.items()}
+
+
+def spread(rows: dict[str, TaskRows], samples: int) -> dict[str, TaskRows]:
     """`samples` rows in all, evenly over the tasks, at least one of each; every row when it is not positive."""
     if samples <= 0:
         return rows
     share = max(1, samples // len(rows))
-    return {task: own[:share] for task, own in rows.items()}
+    return {task: own.first(share) for task, own in rows.items()}

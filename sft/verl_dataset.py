@@ -3,6 +3,8 @@
 `data.custom_cls.path=pkg://sv6d.sft.verl_dataset data.custom_cls.name=SFTDataset`, with `data.mixture: {weights, seed, length}`.
 """
 
+from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -10,18 +12,20 @@ from omegaconf import DictConfig
 from torch.utils.data import Dataset
 
 from ..data_mixers.mixture import Mixture
-from ..data_mixers.rows import RowError
+from ..data_mixers.rows import RowError, validate_row
 from ..data_mixers.skipped import SkippedRows
+from ..rewards.families import find_taxonomy
 from .prompt import Prompter
-from .rows import Row, rows_by_task, spread
+from .rows import Row, TaskRows, rows_by_task, spread
 
 
 class SFTDataset(Dataset):
     """Prompt and answer of each row as verl's SFT trainer wants them.
 
     The training set is indexed by position in the mixture, over `data.mixture.length` positions (one pass over the rows by
-    default); any other set keeps the order of its files. A row that does not decode, or is longer than `data.max_length`
-    tokens, is replaced by its task's next row: it is logged, and listed in `data.mixture.skipped_rows` if that folder is set.
+    default); any other set keeps the order of its files. A row that is broken, does not decode, or is longer than
+    `data.max_length` tokens, is replaced by its task's next row: it is logged, and listed in `data.mixture.skipped_rows` if that
+    folder is set.
 
     Args:
         parquet_files: a folder, a file, or a list of files, of SFT rows (`data_mixers.rows.to_sft_row`).
@@ -30,7 +34,6 @@ class SFTDataset(Dataset):
         max_samples: rows to keep in all, spread evenly over the tasks; -1 keeps every row.
 
     Raises:
-        RowError: a row is broken or has no answer.
         ValueError: the chat template does not end a turn with the tokenizer's end token.
     """
 
@@ -40,9 +43,10 @@ class SFTDataset(Dataset):
         self.prompter = Prompter(tokenizer, processor, config)
         self.rows = spread(rows_by_task(parquet_files), max_samples)
         self.mixture = mixture_of(self.rows, config) if parquet_files == config.train_files else None
-        self.order = [(task, row) for task in self.rows for row in range(len(self.rows[task]))]
+        self.ends = dict(zip(self.rows, accumulate(map(len, self.rows.values())), strict=True))
         settings = config.get("mixture", {})
-        self.length = (self.mixture and settings.get("length")) or len(self.order)
+        self.length = (self.mixture and settings.get("length")) or sum(map(len, self.rows.values()))
+        self.taxonomy = find_taxonomy(settings.get("taxonomy"))
         self.skipped = SkippedRows(settings.get("skipped_rows"))
         self.cache = Cache(config.get("cache_gb", 2.0) * 1e9)
         check_end_of_turn(tokenizer, config)
@@ -52,13 +56,32 @@ class SFTDataset(Dataset):
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """`input_ids`, `loss_mask` (n,), `position_ids` (4, n) or (n,), `multi_modal_inputs` (empty for text)."""
-        task, row = self.mixture.locate(position)[:2] if self.mixture else self.order[position]
+        task, row = self.mixture.locate(position)[:2] if self.mixture else self._in_order(position)
         rows = self.rows[task]
         for attempt in range(len(rows)):
             item = self._item(task, (row + attempt) % len(rows))
             if item is not None:
                 return item
         raise RowError(f"{task}: not one of its {len(rows)} rows can be used. {self.skipped.reasons(task)}")
+
+    def _in_order(self, position: int) -> tuple[str, int]:
+        """Task and row where the tasks come one after the other."""
+        for task, end in self.ends.items():
+            if position < end:
+                return task, position - end + len(self.rows[task])
+        raise IndexError(position)
+
+    def state(self, position: int) -> dict[str, Any]:
+        """What a run saves to go on at a position: under 1 KB."""
+        return self.mixture.state(position)
+
+    def resume(self, state: Mapping[str, Any]) -> int:
+        """The position of a saved state.
+
+        Raises:
+            MixtureMismatch: another mixture saved it: other rows, weights or seed.
+        """
+        return self.mixture.resume(state)[1]
 
     def _item(self, task: str, index: int) -> dict[str, Any] | None:
         """One row's tensors, remembered; None for a row that cannot be used."""
@@ -69,6 +92,7 @@ class SFTDataset(Dataset):
         if item is None:
             row = self.rows[task][index]
             try:
+                validate_row(row, "", self.taxonomy)
                 item = self.encode(row)
             except (
                 Exception
@@ -82,8 +106,10 @@ class SFTDataset(Dataset):
         """A row's tensors; the loss counts the answer and the token that ends it.
 
         Raises:
-            RowError: more than `data.max_length` tokens. Decoders raise what they like.
+            RowError: no answer, or more than `data.max_length` tokens. Decoders raise what they like.
         """
+        if not row.get("messages") or row["messages"][-1]["role"] != "assistant":
+            raise RowError("its `messages` do not end with an assistant turn; is it a row for RL?")
         prompt, features = self.prompter.prompt(row)
         answer = self.tokenizer(row["messages"][-1]["content"], add_special_tokens=False).input_ids
         ids = torch.tensor([*prompt, *answer, self.tokenizer.eos_token_id])
@@ -115,12 +141,11 @@ class Cache:
             self.used += size
 
 
-def mixture_of(rows: dict[str, list], config: DictConfig) -> Mixture:
+def mixture_of(rows: dict[str, TaskRows], config: DictConfig) -> Mixture:
     settings = config.get("mixture", {})
     weights = settings.get("weights")
-    return Mixture(
-        {task: len(own) for task, own in rows.items()}, dict(weights) if weights else None, settings.get("seed", 0)
-    )
+    sizes = {task: len(own) for task, own in rows.items()}
+    return Mixture(sizes, dict(weights) if weights else None, settings.get("seed", 0))
 
 
 def check_end_of_turn(tokenizer, config: DictConfig) -> None:

@@ -1,6 +1,7 @@
 """A supervised job: its steps on the terminal, its output in the log, and none of its processes left when it is over."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from sv6d.recipes.supervise import Job, JsonLines, Limits, StopRequest, end, lasting, run
+from sv6d.recipes.supervise import Job, JsonLines, Limits, StopRequest, end, lasting, report_skipped, run
 
 LIMITS = Limits(grace=30)
 
@@ -87,6 +88,12 @@ def test_a_line_that_a_full_disk_cut_short_does_not_end_the_job(tmp_path):
     assert list(JsonLines(path).new()) == [{"step": 1}, {"step": 4}]
 
 
+def test_a_line_that_cannot_be_written_does_not_end_the_job(tmp_path):
+    end, shown = supervise(tmp_path, TWO_STEPS, describe=lambda step, data: f"{data['entropy']:.3f}")
+    assert (end.status, end.step) == (0, 2)
+    assert "step 2: its line cannot be written (KeyError: 'entropy')" in shown
+
+
 @pytest.mark.parametrize("gone", ["a closed terminal", "the reader of a pipe"])
 def test_a_job_outlives_those_who_look_at_it(tmp_path, gone):
     """`sv6d grpo ... | head`, or a terminal closed on a command that does not mind."""
@@ -122,6 +129,15 @@ def test_an_interrupt_ends_the_job(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         supervise(tmp_path, TWO_STEPS + "\n    import time; time.sleep(300)", describe=interrupt)
     assert time.monotonic() - start < 60
+
+
+def test_skipped_rows_are_told_whatever_a_killed_process_left_of_their_list(tmp_path):
+    line = json.dumps({"task": "subject", "index": 7, "id": "clip-7", "error": "it is empty"})
+    (tmp_path / "skipped_rows.jsonl").write_text(f'{line}\n{{"task": "sub\n{line}\n{{"tas')
+    out = io.StringIO()
+    report_skipped(tmp_path, Console(file=out, width=200))
+    assert "1 rows were skipped (1 of subject)" in out.getvalue()
+    assert "subject row 7 (id 'clip-7'): it is empty" in out.getvalue()
 
 
 # SIGTERM

@@ -101,6 +101,18 @@ def test_checkpoints_of_other_models_are_refused_with_what_differs(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
 
 
+@pytest.mark.parametrize(
+    "name", ["base_model.model.q_proj.lora_A.default.weight", "base_model.model.q_proj.base_layer.weight"]
+)
+def test_adapters_are_no_whole_model(tmp_path, name):
+    """A mean of A and one of B would be another product; and transformers would begin with random weights in their place."""
+    folders = [checkpoint(tmp_path / str(i), {name: torch.ones(2)}) for i in range(2)]
+    with pytest.raises(
+        AverageError, match=r"0 holds LoRA's adapters beside the base weights \(base_model.model.q_proj"
+    ):
+        average(folders, tmp_path / "out")
+
+
 def test_whole_numbers_that_differ_are_refused(tmp_path):
     folders = [checkpoint(tmp_path / str(i), {"index": torch.arange(3) + i}) for i in range(2)]
     with pytest.raises(AverageError, match=r"index holds torch\.int64 and differs"):

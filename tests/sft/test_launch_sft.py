@@ -3,14 +3,21 @@
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
+import sv6d.schema
 from click.testing import CliRunner
+from omegaconf import OmegaConf
 from rich.console import Console
+from sv6d.data_mixers.rows import write_rows
+from sv6d.recipes import check_sft, launch_grpo, supervise
 from sv6d.recipes import launch_sft as cli
-from sv6d.recipes import supervise
+from sv6d.recipes.checking import refuse
 from sv6d.recipes.compose import RecipeError, compose
 from sv6d.sft.manifest import seal
+
+PLACES = ["sv6d.data=D", "sv6d.model=M", "sv6d.run_dir=R"]
 
 
 @pytest.fixture
@@ -36,21 +43,121 @@ def test_epochs_become_steps(config):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_gpus_per_node": 4}, "data.train_batch_size=6 does not divide over 4 ranks"),
+        ({"trainer.n_gpus_per_node": 4}, "data.train_batch_size=6 does not divide over 4 ranks"),
         (
-            {"nnodes": 2, "n_gpus_per_node": 2},
+            {"trainer.nnodes": 2, "trainer.n_gpus_per_node": 2},
             "does not divide over 4 ranks (trainer.nnodes x trainer.n_gpus_per_node); take 4 or 8",
         ),
-        ({"n_gpus_per_node": 2}, "data.micro_batch_size_per_gpu=6 does not divide a rank's share of the batch, 3 rows"),
-        ({"device": "cuda"}, "asks for 1 GPUs (trainer.n_gpus_per_node) and this machine has 0"),
+        (
+            {"trainer.n_gpus_per_node": 2},
+            "data.micro_batch_size_per_gpu=6 does not divide a rank's share of the batch, 3 rows",
+        ),
+        ({"trainer.device": "cuda"}, "asks for 1 GPUs (trainer.n_gpus_per_node) and this machine has 0"),
+        (
+            {"model.lora_rank": 8},
+            "model.lora_rank=8, model.lora_adapter_path=None: verl's whole model then has PEFT's names",
+        ),
+        ({"trainer.test_freq": 5}, "trainer.test_freq=5 and there is nothing to validate on: set data.val_files"),
     ],
 )
-def test_ranks_that_cannot_run_are_refused(config, settings, message, monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    config.trainer.update(settings)
+def test_a_run_that_would_fail_is_refused_before_it_starts(config, settings, message, monkeypatch, tmp_path):
+    monkeypatch.setattr("sv6d.recipes.checking.inputs.gpus_here", lambda: 0)
+    for key, value in settings.items():
+        OmegaConf.update(config, key, value)
     with pytest.raises(RecipeError) as error:
-        cli.check_ranks(config)
-    assert message in error.value.message
+        cli.train(config)
+    assert message in error.value.message and not (tmp_path / "run").exists()
+
+
+def test_the_gpus_of_several_nodes_are_not_looked_for_on_this_machine(config, monkeypatch):
+    """As on a cluster's login node."""
+    monkeypatch.setattr("sv6d.recipes.checking.inputs.gpus_here", lambda: 0)
+    config.trainer.update(device="cuda", nnodes=2)
+    refuse(check_sft.machine(config))
+
+
+def test_ranks_that_share_a_sequence_count_once(config):
+    config.trainer.n_gpus_per_node = 4  # 6 rows over 4 ranks do not go, over 2 pairs they do
+    config.engine.ulysses_sequence_parallel_size = 2
+    config.data.micro_batch_size_per_gpu = 3
+    assert list(check_sft.settings(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("batch", "level", "message"),
+    [
+        (18, "error", "data.val_files has 12 rows and a batch takes 18 (data.train_batch_size)"),
+        (9, "warning", "of 12 held-out rows the last 3 are left out"),
+        (6, "", ""),
+    ],
+)
+def test_a_validation_set_is_whole_batches(config, data, batch, level, message):
+    config.data.update(val_files=str(data / "sft"), train_batch_size=batch)
+    found = [finding for finding in check_sft.held_out(config) if finding.level != "note"]
+    assert [finding.level for finding in found] == [level] * bool(level)
+    assert all(finding.text.startswith(message) for finding in found)
+
+
+def test_held_out_rows_are_counted_as_they_are_sampled(config, data):
+    """5 of 12 rows, spread over three tasks: one of each."""
+    config.data.update(val_files=str(data / "sft"), val_max_samples=5)
+    assert "data.val_files has 3 rows and a batch takes 6" in list(check_sft.held_out(config))[-1].text
+
+
+@pytest.fixture
+def cut_points(rows, config, tmp_path):
+    """Write rows of cut points in which the first `broken` of 20 name a tag that is none, and train on them."""
+
+    def make(broken, tag="harsh cut"):
+        own = [row for row in rows if row["data_source"] == "cut_point_detection"] * 5
+        for number, row in enumerate(own[:broken]):
+            truth = row["reward_model"]["ground_truth"].replace("hard cut", tag)
+            own[number] = {**row, "reward_model": {**row["reward_model"], "ground_truth": truth}}
+        write_rows(own, tmp_path / "data" / "sft" / "cut_point_detection.parquet")
+        config.data.train_files = str(tmp_path / "data" / "sft")
+        return config
+
+    return make
+
+
+def test_a_few_broken_rows_are_told_and_many_end_the_run_before_it_starts(cut_points):
+    (few,) = [finding for finding in check_sft.rows(cut_points(2)) if finding.level != "note"]
+    assert few.level == "warning" and "2 of 20 rows of cut_point_detection are broken and will be skipped" in few.text
+    (many,) = check_sft.rows(cut_points(3))
+    assert many.level == "error" and "more than 10%" in many.text and "harsh cut" in many.text
+
+
+def test_tags_of_ones_own_are_taken(cut_points, tmp_path):
+    packaged = (Path(sv6d.schema.__file__).parent / "taxonomy.yaml").read_text()
+    (tmp_path / "tags.yaml").write_text(packaged.replace("hard cut", "harsh cut"))
+    config = cut_points(20)
+    config.data.mixture.taxonomy = str(tmp_path / "tags.yaml")
+    assert [finding.level for finding in check_sft.rows(config)] == ["note"]
+
+
+def test_rows_without_an_answer_are_refused(config, rows, tmp_path):
+    """As those for RL are."""
+    write_rows(
+        [{key: value for key, value in row.items() if key != "messages"} for row in rows], tmp_path / "rl.parquet"
+    )
+    config.data.train_files = str(tmp_path / "rl.parquet")
+    (found,) = [finding for finding in check_sft.rows(config) if finding.level == "error"]
+    assert found.text.startswith("12 of 12 rows have nothing to learn, as row 0 of cut_point_detection")
+
+
+def test_leum_8b_fits_the_gpus_that_it_names_and_the_loss_in_one_piece_would_not():
+    config = compose("sft", "leum_8b", ["sv6d.data=D", "sv6d.model=Qwen/Qwen3-VL-8B-Instruct", "sv6d.run_dir=R"])
+    (fits,) = check_sft.memory(config)
+    assert fits.level == "note" and "an update takes about 71 GB of a GPU of 80 GB" in fits.text
+    config.model.use_fused_kernels = False
+    (too_large,) = check_sft.memory(config)
+    assert too_large.level == "error" and too_large.text.endswith("Set model.use_fused_kernels=true")
+
+
+def test_a_video_is_as_long_in_the_warm_start_as_in_grpo():
+    grpo, sft = (compose(kind, name, PLACES) for kind, name in (("grpo", "leum_8b_1node"), ("sft", "leum_8b")))
+    assert sft.data.max_length == grpo.actor_rollout_ref.rollout.max_model_len == 58320
+    assert sft.data.mixture.video == grpo.data.mixture.video
 
 
 def test_one_process_a_rank(config):
@@ -90,6 +197,17 @@ def test_a_step_is_a_line():
     assert cli.describe_step(7, data) == "step    7   loss 2.3457   lr 1.00e-03   gradient 1.50   tokens 2,048"
     assert cli.describe_step(7, {"val/loss": 1.5}) == "step    7   held-out loss 1.5000"
     assert cli.describe_step(7, {"other": 1}) is None
+
+
+def test_a_metric_that_is_no_number_is_a_line_too(tmp_path):
+    """verl's logger writes NaN and infinity as null."""
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 7, "data": {"train/loss": null, "train/lr": 1e-3, "train/grad_norm": null, "train/global_tokens": 2048}}\n'
+        '{"step": 7, "data": {"critic/score/mean": null, "response_length/mean": 8.0, "timing_s/step": 3.0}}\n'
+    )
+    sft, grpo = supervise.JsonLines(tmp_path / "metrics.jsonl").new()
+    assert cli.describe_step(7, sft["data"]) == "step    7   loss nan   lr 1.00e-03   gradient nan   tokens 2,048"
+    assert launch_grpo.describe_step(7, grpo["data"]) == "step    7   reward nan   entropy nan   length 8.0   3.0 s"
 
 
 def test_skipped_rows_are_counted_once_by_task_and_listed(tmp_path):

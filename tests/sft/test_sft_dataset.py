@@ -2,12 +2,15 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import sv6d.schema
 import torch
 from omegaconf import OmegaConf
 from sv6d.data_mixers.mixture import Mixture
 from sv6d.data_mixers.rows import RowError, write_rows
+from sv6d.sft.rows import rows_by_task
 from sv6d.sft.verl_dataset import Cache, SFTDataset, check_end_of_turn
 
 
@@ -148,10 +151,47 @@ def test_a_row_that_is_too_long_is_skipped_not_cut(build):
     )
 
 
-def test_a_row_without_an_answer_is_refused(build, rows, tmp_path):
-    write_rows([{**rows[0], "messages": rows[0]["prompt"]}], tmp_path / "bad.parquet")
-    with pytest.raises(RowError, match=r"bad.parquet, row 0: `messages` does not end with an assistant turn"):
-        build(tmp_path)
+def test_a_row_without_an_answer_is_skipped(build, rows, tmp_path):
+    own = [row for row in rows if row["data_source"] == "ocr_regular"]
+    write_rows([{**own[0], "messages": own[0]["prompt"]}, *own[1:]], tmp_path / "ocr.parquet")
+    dataset = build(tmp_path, mixture__length=4)
+    assert len([dataset[i] for i in range(4)]) == 4
+    assert "row 0: RowError: its `messages` do not end with an assistant turn" in dataset.skipped.reasons("ocr_regular")
+
+
+def test_a_broken_row_is_skipped_unless_its_tags_are_those_of_ones_own_taxonomy(build, rows, tmp_path):
+    own = [row for row in rows if row["data_source"] == "cut_point_detection"]
+    truth = own[0]["reward_model"]["ground_truth"].replace("hard cut", "harsh cut")
+    own[0] = {**own[0], "reward_model": {"style": "rule", "ground_truth": truth}}
+    write_rows(own, tmp_path / "sft" / "cut_point_detection.parquet")
+    packaged = (Path(sv6d.schema.__file__).parent / "taxonomy.yaml").read_text()
+    (tmp_path / "tags.yaml").write_text(packaged.replace("hard cut", "harsh cut"))
+
+    ours = build(tmp_path / "sft", mixture__length=4)
+    assert len([ours[i] for i in range(4)]) == 4
+    assert "harsh cut" in ours.skipped.reasons("cut_point_detection") and len(ours.skipped) == 1
+
+    theirs = build(tmp_path / "sft", mixture__length=4, mixture__taxonomy=str(tmp_path / "tags.yaml"))
+    for position in range(4):
+        theirs[position]
+    assert "row 0" not in theirs.skipped.reasons("cut_point_detection")
+
+
+def test_a_file_without_rows_is_none(build, rows, data, tmp_path):
+    """As a shard of synthesis whose documents were all bad."""
+    write_rows([], tmp_path / "a.parquet")
+    write_rows([row for row in rows if row["data_source"] == "ocr_regular"], tmp_path / "b.parquet")
+    assert {task: len(own) for task, own in build(tmp_path).rows.items()} == {"ocr_regular": 4}
+
+
+def test_rows_are_read_one_by_one_from_several_files(rows, tmp_path):
+    """Half of each task in each file, one of them JSON lines; paths of media are absolute."""
+    write_rows(rows[::2], tmp_path / "a" / "half.parquet")
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[1::2]))
+    found = rows_by_task([str(tmp_path / "a"), str(tmp_path / "b.jsonl")])
+    assert [len(own) for own in found.values()] == [4, 4, 4]
+    expected = [row for row in [*rows[::2], *rows[1::2]] if row["data_source"] == "cut_point_detection"]
+    assert list(found["cut_point_detection"]) == expected
 
 
 def test_an_end_token_that_the_template_does_not_write_is_refused(tokenizer):
