@@ -3,19 +3,25 @@
 `{"video", "duration", "skeleton_type", "shots": [{"start", "end", "role", "labels"}]}`; shots tile [0, duration].
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from .clock import read_time
 from .names import near_names
 from .taxonomy import Taxonomy, TaxonomyError
 
 TOLERANCE = 1e-3
 """Seconds by which neighbouring shots may miss each other (times are written with three decimals)."""
+KEYS = ("video", "duration", "skeleton_type", "shots", "schema_version")
+"""What a document may hold; its version is passed over."""
+SHOT_KEYS = ("start", "end", "role", "labels", "evidence")
+"""What a shot may hold; its evidence is passed over."""
 
 
 class DocumentError(ValueError):
@@ -97,28 +103,118 @@ def merge_shots(shots: Iterable[Shot]) -> tuple[SkeletonSegment, ...]:
     return tuple(segments)
 
 
-def read_document(source: str | bytes | Mapping[str, Any]) -> Document:
+def read_document(source: str | bytes | Mapping[str, Any], taxonomy: Taxonomy | None = None) -> Document:
     """A document from JSON text or plain data; its form is checked here, its content by `check_document`.
+
+    Times may be clock times (`00:00:06.0`). Skeleton type and roles become the taxonomy's own spelling, whatever their case and
+    accents.
 
     Raises:
         DocumentError: names the place and what was expected there.
     """
+    return _read(_decode(source), taxonomy or Taxonomy.load())
+
+
+def examine_document(
+    source: str | bytes | Mapping[str, Any], taxonomy: Taxonomy | None = None
+) -> tuple[Document | None, list[Problem]]:
+    """A document as `read_document` reads it, and everything that is wrong with it, keys that nobody reads included; None where
+    it cannot be read."""
+    taxonomy = taxonomy or Taxonomy.load()
     try:
-        if isinstance(source, str | bytes):
-            return msgspec.json.decode(source, type=Document)
-        return msgspec.convert(source, Document)
+        told = _decode(source)
+        document = _read(told, taxonomy)
+    except DocumentError as error:
+        return None, [Problem("error", "document", str(error))]
+    return document, [*_unread_keys(told), *check_document(document, taxonomy)]
+
+
+def _decode(source: str | bytes | Mapping[str, Any]) -> Any:
+    try:
+        return msgspec.json.decode(source) if isinstance(source, str | bytes) else source
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise DocumentError(f"not a structural document: {error}") from error
+
+
+def _read(told: Any, taxonomy: Taxonomy) -> Document:
+    try:
+        document = msgspec.convert(_in_seconds(told), Document)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise DocumentError(f"not a structural document: {error}") from error
+    return _in_own_words(document, taxonomy)
+
+
+def _in_seconds(told: Any) -> Any:
+    """The same data with its clock times as seconds; what is not as it should be is left to `msgspec`."""
+    if not isinstance(told, Mapping):
+        return told
+    told = _read_times(told, ("duration",), "")
+    if isinstance(told.get("shots"), Sequence):
+        shots = [
+            _read_times(shot, ("start", "end"), f"shots[{i}].") if isinstance(shot, Mapping) else shot
+            for i, shot in enumerate(told["shots"])
+        ]
+        told = {**told, "shots": shots}
+    return told
+
+
+def _read_times(told: Mapping[str, Any], keys: tuple[str, ...], place: str) -> Mapping[str, Any]:
+    found = {}
+    for key in keys:
+        if isinstance(told.get(key), str):
+            try:
+                found[key] = read_time(told[key])
+            except ValueError as error:
+                raise ValueError(f"{place}{key}: {error}") from error
+    return {**told, **found} if found else told
+
+
+def _in_own_words(document: Document, taxonomy: Taxonomy) -> Document:
+    """The document with the taxonomy's spelling of its skeleton type and roles, so that equal roles are one skeleton segment."""
+    if (named := document.skeleton_type) not in (None, *taxonomy.skeletons):
+        document = replace(document, skeleton_type=_own(named, taxonomy.skeletons, taxonomy))
+    skeleton = taxonomy.skeletons.get(document.skeleton_type or taxonomy.default_skeleton)
+    roles = (None, *skeleton.roles) if skeleton else ()
+    if skeleton is None or all(shot.role in roles for shot in document.shots):
+        return document
+    shots = [
+        shot if shot.role in roles else replace(shot, role=_own(shot.role, skeleton.roles, taxonomy))
+        for shot in document.shots
+    ]
+    return replace(document, shots=tuple(shots))
+
+
+def _own(name: str, names: Iterable[str], taxonomy: Taxonomy) -> str:
+    plain = taxonomy.normalize(name)
+    return next((own for own in names if taxonomy.normalize(own) == plain), name)
+
+
+def _unread_keys(told: Mapping[str, Any]) -> Iterator[Problem]:
+    places = [("document", told, KEYS), *((f"shots[{i}]", shot, SHOT_KEYS) for i, shot in enumerate(told["shots"]))]
+    for place, found, keys in places:
+        for key in found:
+            if key not in keys:
+                yield Problem("warning", place, f"key {key!r} is not read; {near_names(key, keys)}")
+
+
+def shown_time(seconds: float) -> float:
+    """A time as it is printed (`clock.write_time`): tenths of a second, rounded half up."""
+    return math.floor(seconds * 10 + 0.5) / 10
 
 
 def check_document(document: Document, taxonomy: Taxonomy | None = None) -> list[Problem]:
     """Everything that is wrong with a document: times, roles, tags, cardinality, combinations. Empty when it is sound."""
     taxonomy = taxonomy or Taxonomy.load()
-    problems = [*_check_times(document), *_check_roles(document, taxonomy)]
+    problems = [*_check_video(document), *_check_times(document), *_check_roles(document, taxonomy)]
     for i, shot in enumerate(document.shots):
         problems += _check_labels(shot, taxonomy, f"shots[{i}]")
         problems += _check_combinations(shot, taxonomy, f"shots[{i}]")
     return problems
+
+
+def _check_video(document: Document) -> Iterator[Problem]:
+    if not document.video.strip():
+        yield Problem("error", "video", "is missing; name the video's file, as it lies in the folder of the videos")
 
 
 def _check_times(document: Document) -> Iterator[Problem]:
@@ -130,6 +226,11 @@ def _check_times(document: Document) -> Iterator[Problem]:
     for i, shot in enumerate(document.shots):
         if not 0.0 <= shot.start < shot.end < float("inf"):
             yield Problem("error", f"shots[{i}]", f"runs from {shot.start} to {shot.end}; a start lies before its end")
+        elif shown_time(shot.start) == shown_time(shot.end):
+            both = f"{shot.start} and {shot.end} are printed alike, in tenths of a second"
+            yield Problem(
+                "warning", f"shots[{i}]", f"{both}, so that nothing is asked about it; join it to its neighbour"
+            )
         if abs(shot.start - reached) > TOLERANCE:
             kind = "gap" if shot.start > reached else "overlap"
             yield Problem(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .document import DocumentError, Problem, check_document, read_document
+from .document import examine_document
 from .taxonomy import Taxonomy
 
 
@@ -34,12 +34,7 @@ def command(files: tuple[Path, ...], taxonomy: Path | None, skeletons: bool):
     documents = bad = 0
     for where, text in (entry for file in found for entry in _texts(file)):
         documents += 1
-        try:
-            document = read_document(text)
-        except DocumentError as error:
-            problems, document = [Problem("error", "document", str(error))], None
-        else:
-            problems = check_document(document, told)
+        document, problems = examine_document(text, told)
         for problem in problems:
             click.echo(f"{where}: {problem}")
         if document and skeletons:

@@ -92,7 +92,9 @@ def _plan_problems(
     plan: EditPlan, parts: Mapping[str, str], duration: float | None, target: float | None
 ) -> Iterator[Problem]:
     for name, spans in (("retained", plan.retained), ("discarded", plan.discarded)):
-        if not spans and (name == "retained" or parts[name].strip()):
+        if name == "discarded" and _NOTHING.fullmatch(parts[name]):
+            continue
+        if not spans:
             yield Problem("error", name, "holds no span; write [MM:SS.s–MM:SS.s]")
         if rest := re.sub(r"[\[\](),;\s]|and", "", SPAN.sub("", parts[name])):
             yield Problem("warning", name, f"{rest[:40]!r} is no span and was left out")
@@ -223,6 +225,8 @@ def _overlaps(spans: Iterable[Span], others: Iterable[Span], place: str, other: 
                 yield Problem("warning", place, f"{a} shares {shared:.1f} s with {other + ' ' if other else ''}{b}")
 
 
+_NOTHING = re.compile(r"(?i)\W*(?:none|nothing|n/a|no (?:cuts?|spans?|segments?))?\W*")
+"""What a plan says that cuts nothing."""
 _HEADING = re.compile(
     rf"(?m)^[\s*_#]*(?P<rank>\d+)\.\s+[*_]*Segment\s+\d+[*_]*:\s*(?P<title>.*?)\s*\((?P<span>{SPAN.pattern})\)[*_]*\s*$"
 )

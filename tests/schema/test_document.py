@@ -1,12 +1,15 @@
 """Shots, skeleton segments (Definition 2) and the structural document (eq. 4)."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sv6d.schema import Document, DocumentError, Shot, check_document, merge_shots, read_document
+from sv6d.schema.clock import read_time, write_time
+from sv6d.schema.document import examine_document, shown_time
 
 SOUND = Document(
     video="a.mp4",
@@ -71,6 +74,7 @@ def test_json_round_trip():
         ),
         (replace(SOUND, shots=()), "at least one shot"),
         (replace(SOUND, duration=0.0), "duration"),
+        (replace(SOUND, video=""), "video: is missing; name the video's file"),
     ],
 )
 def test_each_fault_is_named(document, said):
@@ -83,8 +87,55 @@ def test_a_suspicious_pair_is_a_warning():
     assert problem.level == "warning"
 
 
+def test_a_shot_whose_times_print_alike_is_a_warning():
+    document = replace(SOUND, shots=(*SOUND.shots[:2], Shot(6.0, 6.003), replace(SOUND.shots[2], start=6.003)))
+    (problem,) = check_document(document)
+    assert problem.level == "warning" and problem.place == "shots[2]" and "join it to its neighbour" in problem.message
+
+
+@given(st.floats(0, 1e5))
+def test_shown_times_are_printed_times(seconds):
+    assert shown_time(seconds) == read_time(write_time(seconds))
+
+
 def test_the_reports_accent_is_read():
     assert check_document(with_shot(2, role="d\u00e9nouement")) == []
+
+
+def test_roles_and_skeletons_become_the_taxonomy_s_own():
+    """Else one role in two spellings would be two skeleton segments."""
+    told = json.loads(SOUND.to_json())
+    told["shots"][0]["role"], told["shots"][2]["role"] = "Exposition", "De\u0301nouement"
+    document = read_document(told)
+    assert [segment.role for segment in document.skeleton] == ["exposition", "denouement"]
+    told |= {"skeleton_type": "ki_sh\u014d_ten_ketsu", "shots": [{**told["shots"][0], "role": "Ki", "end": 9.0}]}
+    document = read_document(told)
+    assert (document.skeleton_type, document.shots[0].role) == ("ki_sho_ten_ketsu", "ki")
+    assert read_document({**told, "skeleton_type": "mine"}).shots[0].role == "Ki"
+
+
+def test_clock_times_are_read():
+    told = json.loads(SOUND.to_json()) | {"duration": "00:00:09.0"}
+    told["shots"][0]["end"] = told["shots"][1]["start"] = "00:04.4"
+    assert read_document(told) == SOUND
+    told["shots"][0]["end"] = "4.4"
+    with pytest.raises(
+        DocumentError, match=r"not a structural document: shots\[0\]\.end: '4\.4' is no time; write HH:MM"
+    ):
+        read_document(told)
+
+
+def test_keys_that_nobody_reads_are_warned_of():
+    told = json.loads(SOUND.to_json()) | {"schema_version": 1, "durations": 9}
+    told["shots"][1]["evidence"] = {"shot_size": "face"}
+    told["shots"][1]["lables"] = told["shots"][1].pop("labels")
+    document, problems = examine_document(json.dumps(told))
+    assert document.shots[1].labels == {}
+    assert [str(problem) for problem in problems] == [
+        "warning: document: key 'durations' is not read; did you mean 'duration'?",
+        "warning: shots[1]: key 'lables' is not read; did you mean 'labels'?",
+    ]
+    assert examine_document("{")[0] is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"shots": []}', '{"shots": [{"start": "0"}], "duration": 1}', "[" * 10**5])

@@ -38,6 +38,12 @@ def test_every_violation_has_its_place(tmp_path):
     assert "2 documents, 2 with errors" in result.output
 
 
+def test_a_warning_is_printed_and_is_no_error(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({**SOUND, "shot": []}) + "\n")
+    result = run(tmp_path)
+    assert result.exit_code == 0 and "line 1: warning: document: key 'shot' is not read" in result.output
+
+
 def test_a_folder_without_documents_is_told(tmp_path):
     result = run(tmp_path)
     assert result.exit_code == 1 and "0 documents" in result.output

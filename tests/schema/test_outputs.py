@@ -50,6 +50,20 @@ def test_an_edit_plan_s_errors_have_their_place():
     assert told(read_edit_plan("I would keep the start."), "error")[0].startswith("retained: holds no span")
 
 
+@pytest.mark.parametrize("told", ["none", "None.", "", "[]", "Nothing", "N/A", "**no cuts**"])
+def test_a_plan_may_cut_nothing(told):
+    reading = read_edit_plan(f"Retained: [00:00–00:05]\nDiscarded: {told}\nRationale: all of it serves.", duration=5.0)
+    assert reading.problems == () and reading.value.discarded == ()
+
+
+def test_a_plan_that_says_what_it_cuts_says_when():
+    reading = read_edit_plan("Retained: [00:00–00:05]\nDiscarded: the end\nRationale: it drags.", duration=5.0)
+    assert told(reading, "error") == ["discarded: holds no span; write [MM:SS.s–MM:SS.s]"]
+    assert told(read_edit_plan("Retained: none\nRationale: it drags."), "error")[0].startswith(
+        "retained: holds no span"
+    )
+
+
 def test_the_report_s_steps(sample):
     """Visible and verbal ranges overlap on purpose, and nobody says what depends on what."""
     reading = read_steps(sample("steps"), duration=38.0)
