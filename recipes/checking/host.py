@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from statistics import mean
 from typing import NamedTuple
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ...data_mixers.torch_pixels import PIXEL_BYTES
 from ..launching.pools import nodes_needed
 from .asynchrony import batches_ahead
 from .context import FRAMES_A_PATCH, clip, token_edge
@@ -55,8 +55,8 @@ def sequence_tokens(subject: Subject) -> float:
 
 def token_bytes(config: DictConfig, model: ModelSize) -> int:
     """Bytes of the pixels of one vision token on their way to the trainer."""
-    value = PIXEL_BYTES[OmegaConf.select(config, "data.mixture.pixels", default="float32")]
-    return model.patches * model.patch_values * value
+    value = np.dtype(OmegaConf.select(config, "data.mixture.pixels", default="float32"))
+    return model.patches * model.patch_values * value.itemsize
 
 
 def node_memory(config: DictConfig, model: ModelSize, tokens: float) -> Held:
