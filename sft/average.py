@@ -23,8 +23,9 @@ SLICE_BYTES = 1 << 18
 def average(
     checkpoints: Sequence[str | Path],
     out: str | Path,
-    advance: Callable[[int], None] | None = None,
+    advance: Callable[[int, int], None] = lambda written, total: None,
     weights: Sequence[float] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Path:
     """Write the mean of checkpoints as a Hugging Face folder.
 
@@ -32,8 +33,9 @@ def average(
         checkpoints: two or more model folders with safetensors, or `global_step_<n>` folders of verl (its FSDP shards are
             merged by verl's own merger where no whole model was saved). The last one gives all files but the weights.
         out: the new folder; appears whole or not at all. An earlier average there is replaced, anything else refused.
-        advance: called with the number of bytes written since the last call.
+        advance: called with the bytes written since the last call, and the bytes of all.
         weights: of each checkpoint, from 0 up; they are divided by their sum. None: all alike.
+        say: told what takes long before the first byte is written.
 
     Raises:
         AverageError: weights that do not fit, fewer than two checkpoints, checkpoints whose tensors differ (listed), or an
@@ -50,14 +52,15 @@ def average(
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         with ExitStack() as stack:
-            folders = [as_model_folder(Path(checkpoint), work / "merged") for checkpoint in checkpoints]
+            folders = [as_model_folder(Path(checkpoint), work / "merged", say) for checkpoint in checkpoints]
             sources = [stack.enter_context(Weights(folder)) for folder in folders]
             _check_whole_models(sources)
             _check_equal_layout(sources)
             result = work / "result"
             _copy_other_files(sources[-1], result)
+            total = sum(file.stat().st_size for file in sources[-1].files)
             for file in sources[-1].files:
-                _average_file(file, sources, shares, result / file.name, advance or (lambda size: None))
+                _average_file(file, sources, shares, result / file.name, lambda written: advance(written, total))
         record = {
             "ingredients": [str(checkpoint) for checkpoint in checkpoints],
             "shares": shares or [1 / len(checkpoints)] * len(checkpoints),
@@ -96,6 +99,7 @@ def _average_file(
     header, entries = read_header(file)
     with target.open("wb", buffering=0) as sink:
         sink.write(header)
+        advance(len(header))
         for name in sorted(entries, key=lambda name: entries[name]["data_offsets"]):
             for mean in _means(name, sources, shares):
                 sink.write(mean)

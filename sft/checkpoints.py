@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,8 +46,12 @@ def last_checkpoints(run: Path, count: int) -> list[Path]:
         run: the folder that holds `global_step_<n>`, or the run folder of `sv6d sft` above it.
 
     Raises:
-        AverageError: fewer than `count` checkpoints.
+        AverageError: fewer than `count` checkpoints, or a folder that is one itself.
     """
+    if model_folder(run) or shard_folder(run):
+        raise AverageError(
+            f"{run} is one checkpoint, and averaging needs two: give the run's folder, or several checkpoints"
+        )
     run = run / "checkpoints" if (run / "checkpoints").is_dir() else run
     steps = {int(match.group(1)): path for path in run.iterdir() if (match := STEP.search(path.name))}
     if (run / TRACKER).is_file():  # what lies beyond it was cut short
@@ -58,18 +62,32 @@ def last_checkpoints(run: Path, count: int) -> list[Path]:
     return [steps[step] for step in sorted(steps)[-count:]]
 
 
-def as_model_folder(checkpoint: Path, scratch: Path) -> Path:
+def model_folder(checkpoint: Path) -> Path | None:
+    """Where a checkpoint has its whole model; None where it has none."""
+    folders = (checkpoint, checkpoint / "huggingface", checkpoint / "actor" / "huggingface")
+    return next((folder for folder in folders if any(folder.glob("*.safetensors"))), None)
+
+
+def shard_folder(checkpoint: Path) -> Path | None:
+    """Where a checkpoint has its FSDP shards; None where it has none."""
+    folders = (checkpoint, checkpoint / "actor")
+    return next((folder for folder in folders if any(folder.glob("model_world_size_*_rank_*.pt"))), None)
+
+
+def as_model_folder(checkpoint: Path, scratch: Path, say: Callable[[str], None] = lambda sentence: None) -> Path:
     """The Hugging Face folder of a checkpoint; made in `scratch` by verl's own merger where only FSDP shards were saved.
+
+    Args:
+        say: told of a merger, which takes minutes.
 
     Raises:
         AverageError: neither a model folder nor a checkpoint of verl, or the merger failed.
     """
-    for folder in (checkpoint, checkpoint / "huggingface", checkpoint / "actor" / "huggingface"):
-        if any(folder.glob("*.safetensors")):
-            return folder
-    for shards in (checkpoint, checkpoint / "actor"):
-        if any(shards.glob("model_world_size_*_rank_*.pt")):
-            return merge_shards(shards, scratch / f"{len(list(scratch.glob('*'))):03d}")
+    if whole := model_folder(checkpoint):
+        return whole
+    if shards := shard_folder(checkpoint):
+        say(f"merging the shards of {checkpoint}")
+        return merge_shards(shards, scratch / f"{len(list(scratch.glob('*'))):03d}")
     raise AverageError(
         f"{checkpoint} holds no safetensors and no FSDP shards. Give a Hugging Face model folder, a global_step_<n> folder, "
         f"or a run; a run saves whole models with checkpoint.save_contents=[model,hf_model]"

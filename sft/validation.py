@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..rewards import score
+from ..rewards.families import find_taxonomy
 from .rows import Row
 
 MEDIA = ("pixel_values", "pixel_values_videos", "image_grid_thw", "video_grid_thw")
@@ -38,7 +39,8 @@ def validate(
     Args:
         models: Hugging Face folders.
         rows: RL or SFT rows with absolute media; only SFT rows have a loss.
-        data: verl's `data` block that the models were trained with; says how media are sampled and sized.
+        data: verl's `data` block that the models were trained with; says how media are sampled and sized, and which
+            taxonomy the truths use.
         max_new_tokens: of an answer.
         advance: called for each row and model.
     """
@@ -62,6 +64,7 @@ def _validate(
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation="sdpa").to(device).eval()
     tokenizer = hf_tokenizer(str(path))
     prompter = Prompter(tokenizer, hf_processor(str(path)), OmegaConf.create(data))
+    taxonomy = find_taxonomy((data.get("mixture") or {}).get("taxonomy"))
     losses, rewards = [], defaultdict(list)
     for row in rows:
         prompt, features = prompter.prompt(row)
@@ -72,7 +75,8 @@ def _validate(
                     _loss(model, prompter, tokenizer, prompt, row["messages"][-1]["content"], features, media)
                 )
             answer = _answer(model, prompter, tokenizer, prompt, media, limit)
-        rewards[row["data_source"]].append(score(row["data_source"], answer, row["reward_model"]["ground_truth"]).value)
+        truth = row["reward_model"]["ground_truth"]
+        rewards[row["data_source"]].append(score(row["data_source"], answer, truth, taxonomy=taxonomy).value)
         advance()
     by_task = {task: _mean(values) for task, values in rewards.items()}
     return Validated(str(path), _mean(losses), _mean(by_task.values()), by_task)

@@ -142,7 +142,7 @@ def test_a_failure_leaves_the_earlier_output_and_nothing_else(tmp_path, monkeypa
     average(folders, tmp_path / "out")
     before = sorted(tmp_path.iterdir())
 
-    def stop(size):
+    def stop(written, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -155,7 +155,7 @@ def test_a_killed_run_leaves_no_output(tmp_path):
     folders = [checkpoint(tmp_path / str(value), tensors(value)) for value in (1, 3)]
     program = (
         "import sys, time; from sv6d.sft.average import average\n"
-        "average(sys.argv[1:3], sys.argv[3], lambda size: (print('writing', flush=True), time.sleep(60)))"
+        "average(sys.argv[1:3], sys.argv[3], lambda *_: (print('writing', flush=True), time.sleep(60)))"
     )
     arguments = [sys.executable, "-c", program, *map(str, folders), str(tmp_path / "out")]
     child = subprocess.Popen(arguments, stdout=subprocess.PIPE)
@@ -190,6 +190,67 @@ def test_the_command_averages_a_run_or_named_checkpoints(tmp_path):
     result = CliRunner().invoke(command, [*named, "-o", str(tmp_path / "b")])
     assert result.exit_code == 0, result.output
     assert load_file(tmp_path / "b" / "model.safetensors")["scalar"] == 4.0
+
+
+def test_how_much_there_is_to_write_is_known_from_the_first_byte(tmp_path):
+    folders = [checkpoint(tmp_path / str(value), tensors(value), shards=2) for value in (1, 3)]
+    told = []
+    out = average(folders, tmp_path / "out", lambda written, total: told.append((written, total)))
+    size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+    assert {total for _, total in told} == {size} and sum(written for written, _ in told) == size
+
+
+def test_a_merger_is_told_of_before_it_runs(tmp_path, monkeypatch):
+    def merge(shards, target):
+        assert told == [f"merging the shards of {shards}"]
+        return checkpoint(target, tensors(1))
+
+    monkeypatch.setattr("sv6d.sft.checkpoints.merge_shards", merge)
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "model_world_size_1_rank_0.pt").touch()
+    told = []
+    average([tmp_path / "shards", checkpoint(tmp_path / "whole", tensors(3))], tmp_path / "out", say=told.append)
+
+
+@pytest.mark.parametrize("last", ["0", "-1", "1"])
+def test_a_mean_is_of_two_checkpoints_at_least(tmp_path, last):
+    """0 would be all, -1 all but the oldest."""
+    run = run_folder(tmp_path / "run", [1, 2, 6], latest=6)
+    result = CliRunner().invoke(command, [str(run), "--last", last, "-o", str(tmp_path / "out")])
+    assert result.exit_code == 2 and "x>=2" in result.output
+
+
+@pytest.mark.parametrize("inside", ["", "huggingface"])
+def test_a_checkpoint_in_place_of_a_run_is_told_as_such(tmp_path, inside):
+    run = run_folder(tmp_path / "run", [1, 2], latest=2)
+    one = run / "checkpoints" / "global_step_2" / inside
+    result = CliRunner().invoke(command, [str(one), "-o", str(tmp_path / "out")])
+    assert (
+        result.exit_code == 1 and "is one checkpoint, and averaging needs two: give the run's folder" in result.output
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("data: {mixture: {taxonomy: nowhere.yaml}}", "nowhere.yaml"),
+        ("data: {}", "holds no .parquet or .jsonl file"),
+        ("trainer: {}", "config.yaml is no configuration of a run, it has no block `data`"),
+        (None, "give --config RUN/config.yaml"),
+    ],
+)
+def test_what_validation_cannot_use_is_told_before_the_averaging(tmp_path, config, words):
+    folders = [str(checkpoint(tmp_path / str(value), tensors(value))) for value in (1, 3)]
+    (tmp_path / "rows").mkdir()
+    options = []
+    if config is not None:
+        (tmp_path / "rows" / "config.yaml").write_text(config)
+        options = ["--config", str(tmp_path / "rows" / "config.yaml")]
+    result = CliRunner().invoke(
+        command, [*folders, "-o", str(tmp_path / "out"), "--validate", str(tmp_path / "rows"), *options]
+    )
+    assert result.exit_code == 1 and words in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_weighted_mean(tmp_path):
