@@ -5,14 +5,13 @@ EMA-GRPO (OneThinker, arXiv 2512.03043) and the difficulty weights and length re
 do to advantages is in `advantages.py`. Nothing heavy is imported here, so that a recipe can be checked anywhere.
 """
 
-import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
 from ..rewards import COMPONENTS
 from ..schema.names import near_names
+from .settings import read_block, refuse_unknown, require
 
 STAGES = "easy", "medium", "hard"
 
@@ -70,11 +69,9 @@ def read_settings(config) -> Beyond:
     Raises:
         ValueError: an unknown key, a value out of its range, or an estimator that these options do not know.
     """
-    given = OmegaConf.select(config, "sv6d.beyond")
-    given = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given or {}
-    _refuse_unknown("sv6d.beyond", given, _DEFAULTS)
+    given = read_block(config, "sv6d.beyond", _DEFAULTS)
     for name, defaults in _DEFAULTS.items():
-        _refuse_unknown(f"sv6d.beyond.{name}", given.get(name) or {}, defaults)
+        refuse_unknown(f"sv6d.beyond.{name}", given.get(name) or {}, defaults)
     values = {name: defaults | (given.get(name) or {}) for name, defaults in _DEFAULTS.items()}
     beyond = Beyond(_task_ema(**values["task_ema"]), _difficulty(**values["difficulty"]), _length(**values["length"]))
     if any(beyond):
@@ -124,10 +121,13 @@ def read_filtering(config, *, synchronous: bool) -> GroupFiltering | None:
 def _task_ema(decay, clip) -> TaskEma | None:
     if decay is None:
         return None
-    _require(
-        "task_ema.decay", decay, lambda value: 0 < value < 1, "between 0 and 1 (its paper has 0.99), or null for off"
+    require(
+        "sv6d.beyond.task_ema.decay",
+        decay,
+        lambda value: 0 < value < 1,
+        "between 0 and 1 (its paper has 0.99), or null for off",
     )
-    _require("task_ema.clip", clip, lambda value: value > 0, "above 0 (its paper has 5)")
+    require("sv6d.beyond.task_ema.clip", clip, lambda value: value > 0, "above 0 (its paper has 5)")
     return TaskEma(float(decay), float(clip))
 
 
@@ -136,31 +136,29 @@ def _difficulty(stage, all_wrong) -> Difficulty | None:
         return None
     if stage not in STAGES:
         raise ValueError(f"sv6d.beyond.difficulty.stage is {stage!r}; set it to {', '.join(STAGES)}, or null for off")
-    _require("difficulty.all_wrong", all_wrong, lambda value: 0 <= value <= 1, "from 0 to 1 (its authors have 0.25)")
+    require(
+        "sv6d.beyond.difficulty.all_wrong",
+        all_wrong,
+        lambda value: 0 <= value <= 1,
+        "from 0 to 1 (its authors have 0.25)",
+    )
     return Difficulty(stage, float(all_wrong))
 
 
 def _length(weight, correct, target) -> Length | None:
-    _require("length.weight", weight, lambda value: value >= 0, "0 for off, or above (its authors have 0.5)")
+    require("sv6d.beyond.length.weight", weight, lambda value: value >= 0, "0 for off, or above (its authors have 0.5)")
     if weight == 0:
         return None
-    _require("length.correct", correct, lambda value: 0 < value <= 1, "above 0 and at most 1 (1: right or wrong)")
-    _require("length.target", target, lambda value: value >= 1 and value == int(value), "a number of tokens, 1 or more")
+    require(
+        "sv6d.beyond.length.correct", correct, lambda value: 0 < value <= 1, "above 0 and at most 1 (1: right or wrong)"
+    )
+    require(
+        "sv6d.beyond.length.target",
+        target,
+        lambda value: value >= 1 and value == int(value),
+        "a number of tokens, 1 or more",
+    )
     return Length(float(weight), float(correct), int(target))
-
-
-def _require(name: str, value: Any, holds, must: str) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (number and holds(value)):
-        raise ValueError(f"sv6d.beyond.{name} is {value!r}; set it to {must}")
-
-
-def _refuse_unknown(where: str, given: Any, known: Mapping[str, Any]) -> None:
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{where} is {given!r}; it is a block of {', '.join(known)}")
-    for key in given:
-        if key not in known:
-            raise ValueError(f"{where}.{key} is unknown; {near_names(str(key), list(known))}")
 
 
 def _refuse_other_estimators(config) -> None:

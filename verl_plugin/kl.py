@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.core_algos import kl_penalty_forward
 from verl.workers.utils.padding import response_from_nested
 
+from .settings import read_block, require
+
 
 class KLSettings(NamedTuple):
     """`sv6d.kl`. Also on: the first step, where policy and reference are one and the KL is 0, and the last.
@@ -44,16 +46,17 @@ def read_settings(config: DictConfig) -> KLSettings:
     Raises:
         ValueError: an unknown key, a value out of range, or a penalty that already measures the KL.
     """
-    given = OmegaConf.select(config, "sv6d.kl") or {}
-    if unknown := set(given) - set(KLSettings._fields):
-        raise ValueError(f"sv6d.kl.{min(unknown)} is unknown; there are {', '.join(KLSettings._fields)}")
-    settings = KLSettings(**given)
-    if settings.every != int(settings.every) or settings.every < 0:
-        raise ValueError(f"sv6d.kl.every={settings.every} is no number of steps; 0 measures no KL")
-    if not settings.sample > 0 or (settings.sample > 1 and settings.sample != int(settings.sample)):
-        raise ValueError(
-            f"sv6d.kl.sample={settings.sample}: give a share (0 to 1) or a whole number of sequences a step"
-        )
+    given = read_block(config, "sv6d.kl", KLSettings._fields)
+    every = 0 if given.get("every") is None else given["every"]
+    sample = given.get("sample", KLSettings().sample)
+    require("sv6d.kl.every", every, lambda value: value >= 0 and value == int(value), "a number of steps, or 0 for off")
+    require(
+        "sv6d.kl.sample",
+        sample,
+        lambda value: 0 < value <= 1 or (value > 1 and value == int(value)),
+        "a share (above 0, up to 1) or a whole number of sequences a step",
+    )
+    settings = KLSettings(int(every), sample)
     if settings.every:
         _require_measurable(config, settings)
     return settings

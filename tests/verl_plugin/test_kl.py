@@ -97,11 +97,15 @@ def config(**overrides):
 @pytest.mark.parametrize(
     "overrides, said",
     [
-        ({"sv6d.kl.often": 1}, "sv6d.kl.often is unknown; there are every, sample"),
-        ({"sv6d.kl.every": -1}, "every=-1 is no number of steps"),
-        ({"sv6d.kl.every": 0.5}, "every=0.5 is no number of steps"),
-        ({"sv6d.kl.sample": 0}, "sample=0: give a share"),
-        ({"sv6d.kl.sample": 2.5}, "sample=2.5: give a share"),
+        ({"sv6d.kl": 5}, "sv6d.kl is 5; it is a block of every, sample"),
+        ({"sv6d.kl.often": 1}, "sv6d.kl.often is unknown; known: every, sample"),
+        ({"sv6d.kl.every": -1}, "sv6d.kl.every is -1; set it to a number of steps, or 0 for off"),
+        ({"sv6d.kl.every": 0.5}, "sv6d.kl.every is 0.5; set it to a number of steps"),
+        ({"sv6d.kl.every": "each"}, "sv6d.kl.every is 'each'; set it to a number of steps"),
+        ({"sv6d.kl.sample": 0}, "sv6d.kl.sample is 0; set it to a share"),
+        ({"sv6d.kl.sample": 2.5}, "sv6d.kl.sample is 2.5; set it to a share"),
+        ({"sv6d.kl.sample": "all"}, "sv6d.kl.sample is 'all'; set it to a share"),
+        ({"sv6d.kl.sample": None}, "sv6d.kl.sample is None; set it to a share"),
         ({"actor_rollout_ref.actor.use_kl_loss": True}, "this run has one .* Set sv6d.kl.every=0"),
         ({"actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": None}, "needs actor_rollout_ref.ref.log_prob"),
         ({"algorithm.rollout_correction.bypass_mode": True, "sv6d.kl.sample": 0.5}, "Set sv6d.kl.sample=1"),
@@ -115,6 +119,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_starts(overrides, s
 def test_it_is_off_in_the_recipes_and_where_nobody_speaks_of_it():
     assert not kl.read_settings(config(**{"sv6d.kl.every": 0})).every
     assert not kl.read_settings(OmegaConf.create({})).every
+    assert kl.read_settings(config(**{"sv6d.kl.every": None})).every == 0
 
 
 def roles(trainer_class, settings, **overrides):
