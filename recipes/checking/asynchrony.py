@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf
 
-from .batch import divisors, is_separate, near
+from ..launching.pools import is_separate, mode_of
+from .batch import divisors, near
 from .finding import Finding, counted, error, note, warning
 from .memory import lora_rank
 from .subject import Subject
@@ -23,8 +24,9 @@ for Table 3, which is the tool for the ratio itself."""
 ENGINES_WITH_CUPY = ("nccl", "nixl", "delta_sharded")
 
 
-def mode_of(config: DictConfig) -> str:
-    return config.trainer.v1.trainer_mode.removeprefix("sv6d_")
+def has_balanced_buffer(config: DictConfig) -> bool:
+    """Whether finished groups wait in `BalancedReplayBuffer`, the recipes' own."""
+    return OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name") == "BalancedReplayBuffer"
 
 
 def batches_ahead(config: DictConfig) -> float:
@@ -42,20 +44,20 @@ def trainer_mode(subject: Subject) -> Iterator[Finding]:
             f"{', '.join(MODES)}"
         )
         return
-    if config.trainer.v1.sampler.custom_sampler.name != "BalancedReplayBuffer":
+    if not has_balanced_buffer(config):
         if not ours:
             yield from _of_ours(config)
-    else:
-        if not ours:
-            yield error(
-                f"BalancedReplayBuffer needs to be told what is dispatched: set trainer.v1.trainer_mode=sv6d_{mode}, or leave "
-                f"trainer.v1.sampler.custom_sampler unset"
-            )
-        if mode != "sync" and config.data.custom_cls.name != "MixtureDataset":
-            yield error(
-                "BalancedReplayBuffer replaces lost groups through MixtureDataset.refill: set data.custom_cls to MixtureDataset, "
-                "or leave trainer.v1.sampler.custom_sampler unset"
-            )
+        return
+    if not ours:
+        yield error(
+            f"BalancedReplayBuffer needs to be told what is dispatched: set trainer.v1.trainer_mode=sv6d_{mode}, or leave "
+            f"trainer.v1.sampler.custom_sampler unset"
+        )
+    if mode != "sync" and config.data.custom_cls.name != "MixtureDataset":
+        yield error(
+            "BalancedReplayBuffer replaces lost groups through MixtureDataset.refill: set data.custom_cls to MixtureDataset, "
+            "or leave trainer.v1.sampler.custom_sampler unset"
+        )
 
 
 def _of_ours(config: DictConfig) -> Iterator[Finding]:

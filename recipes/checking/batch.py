@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+from ..launching.pools import is_separate
 from .finding import Finding, counted, error, note, warning
 from .subject import Subject
 
@@ -89,10 +90,6 @@ def sequence_parallel(config: DictConfig) -> int:
 def syncs_of(config: DictConfig) -> int:
     """Updates between two weight syncs, of which each has a batch of its own."""
     return config.trainer.v1.separate_async.parameter_sync_step if is_separate(config) else 1
-
-
-def is_separate(config: DictConfig) -> bool:
-    return config.trainer.v1.trainer_mode.removeprefix("sv6d_") == "separate_async"
 
 
 def signal(subject: Subject) -> Iterator[Finding]:

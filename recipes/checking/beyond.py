@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from omegaconf import OmegaConf
 
 from ...verl_plugin.beyond import read_filtering, read_settings
-from .asynchrony import mode_of
+from ..launching.pools import mode_of
+from .asynchrony import has_balanced_buffer
 from .finding import Finding, error, warning
 from .subject import Subject
 
 
 def settings(subject: Subject) -> Iterator[Finding]:
     """`sv6d.beyond` and `algorithm.filter_groups` are read as the trainer will read them."""
-    balanced = OmegaConf.select(subject.config, "trainer.v1.sampler.custom_sampler.name") == "BalancedReplayBuffer"
     try:
         read_settings(subject.config)
-        if balanced:
+        if has_balanced_buffer(subject.config):
             read_filtering(subject.config, synchronous=mode_of(subject.config) == "sync")
     except ValueError as wrong:
         yield error(str(wrong))

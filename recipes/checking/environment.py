@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ...schema.names import near_names
 from ..compose import RecipeError
+from .asynchrony import has_balanced_buffer
 from .finding import Finding, NotKnown, counted, error, note, warning
 from .subject import Subject
 
@@ -69,7 +70,7 @@ def verl_settings(subject: Subject) -> Iterator[Finding]:
         from ...verl_plugin import kl, recording, replay_buffer
 
     def sampler(config):
-        if OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name") == "BalancedReplayBuffer":
+        if has_balanced_buffer(config):
             replay_buffer.sampler_settings(config.trainer.v1.sampler.sampler_kwargs)
 
     for ask in (_validate, kl.read_settings, recording.texts_a_step, sampler):

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from .batch import is_separate, sequence_parallel
+from ..launching.pools import is_separate
+from .batch import sequence_parallel
 from .finding import Finding, NotKnown, error, note, warning
 from .model_size import ModelSize
 from .subject import Subject

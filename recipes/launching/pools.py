@@ -33,7 +33,7 @@ def pools(config: DictConfig) -> list[Pool]:
     trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
     per_node = trainer.n_gpus_per_node
     found = [Pool("training", "trainer.nnodes x trainer.n_gpus_per_node", trainer.nnodes, per_node, per_node, 3)]
-    if separate(config):
+    if is_separate(config):
         keys = "actor_rollout_ref.rollout.nnodes x .n_gpus_per_node"
         found.append(Pool("rollouts", keys, rollout.nnodes, rollout.n_gpus_per_node, replica(rollout), 2))
     judge = config.reward.reward_model
@@ -43,9 +43,14 @@ def pools(config: DictConfig) -> list[Pool]:
     return found
 
 
-def separate(config: DictConfig) -> bool:
+def mode_of(config: DictConfig) -> str:
+    """verl's name of the trainer mode; our trainers' names are theirs with `sv6d_` before them."""
+    return str(config.trainer.v1.trainer_mode).removeprefix("sv6d_")
+
+
+def is_separate(config: DictConfig) -> bool:
     """Whether rollouts have GPUs of their own."""
-    return config.trainer.v1.trainer_mode.endswith("separate_async")
+    return mode_of(config) == "separate_async"
 
 
 def replica(rollout: DictConfig) -> int:

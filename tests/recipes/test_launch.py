@@ -15,7 +15,7 @@ from ray.job_submission import JobStatus
 from sv6d.recipes.cli import main
 from sv6d.recipes.compose import RecipeError, compose
 from sv6d.recipes.launching import kubernetes, ray_job, slurm
-from sv6d.recipes.launching.pools import describe, nodes_needed, pools, unplaced
+from sv6d.recipes.launching.pools import describe, is_separate, mode_of, nodes_needed, pools, unplaced
 
 PLACES = ["sv6d.data=/mnt/data", "sv6d.model=/mnt/model", "sv6d.run_dir=/mnt/runs/leum"]
 KUBERNETES = ["--image", "registry/sv6d:1", "--volume", "training:/mnt"]
@@ -54,6 +54,21 @@ def test_a_recipe_with_rollouts_of_their_own_asks_for_both_kinds_of_nodes(separa
         "3 x 8 GPUs for training (trainer.nnodes x trainer.n_gpus_per_node) and "
         "1 x 8 GPUs for rollouts (actor_rollout_ref.rollout.nnodes x .n_gpus_per_node)"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "apart"),
+    [
+        ("sync", "sync", False),
+        ("sv6d_colocate_async", "colocate_async", False),
+        ("separate_async", "separate_async", True),
+        ("sv6d_separate_async", "separate_async", True),
+        ("inseparate_async", "inseparate_async", False),
+    ],
+)
+def test_a_trainer_of_ours_is_of_the_mode_that_its_name_ends_with(name, mode, apart, demo):
+    demo.trainer.v1.trainer_mode = name
+    assert (mode_of(demo), is_separate(demo)) == (mode, apart)
 
 
 @pytest.mark.parametrize(
