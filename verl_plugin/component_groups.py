@@ -20,6 +20,8 @@ ORDER = ("language", "merger", "vision")
 """The first group's rate is the one that verl logs."""
 SCHEDULES = ("constant", "cosine")
 """verl's."""
+FLAT = "_flat_param"
+"""How the name ends of a parameter that FSDP (the first) makes of a module's, without `use_orig_params`."""
 SETTING = "optim.override_optimizer_config.lr_groups"
 
 
@@ -74,10 +76,15 @@ def parameter_groups(named_parameters: Iterable, rates: Mapping[str, Rates], lr:
         lr: learning rate of the components that `rates` gives none.
 
     Raises:
-        ValueError: a component with rates that has no trainable parameter in this model.
+        ValueError: a component with rates that has no trainable parameter in this model, or parameters that have lost their names.
     """
     members: dict[str, list] = {key: [] for key in ORDER}
     for name, parameter in named_parameters:
+        if rates and name.endswith(FLAT):
+            raise ValueError(
+                f"{SETTING} gives rates to {[*rates]}, and FSDP has laid all components into one parameter ({name}): set "
+                "engine.use_orig_params=true (GRPO: actor_rollout_ref.actor.fsdp_config.use_orig_params=true), or strategy=fsdp2"
+            )
         if parameter.requires_grad:
             members[component(name)].append((name, parameter))
     if empty := [key for key in rates if not members[key]]:

@@ -82,6 +82,18 @@ def test_rates_that_reach_no_parameter_are_an_error():
         parameter_groups(named(*MODEL, frozen={"visual.blocks.0.w"}), {"vision": Rates(weight_decay=0.0)}, 1.0)
 
 
+def test_parameters_that_fsdp_has_laid_together_have_no_component():
+    """Its `_flat_param` would all be the language model's."""
+    flat = named("_fsdp_wrapped_module._flat_param")
+    with pytest.raises(
+        ValueError, match=r"gives rates to \['vision'\], and FSDP has .* set engine.use_orig_params=true"
+    ):
+        parameter_groups(flat, {"vision": Rates(lr=1e-4)}, 1.0)
+    assert rates_by_component(parameter_groups(flat, {}, 1.0)) == {
+        "language": (1.0, ["_fsdp_wrapped_module._flat_param"])
+    }
+
+
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
