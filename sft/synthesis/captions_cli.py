@@ -86,7 +86,7 @@ def _read(files: list[Path], taxonomy: Taxonomy) -> tuple[list[Document], list[d
         for number, line in enumerate(file.read_bytes().splitlines(), 1):
             if line.strip():
                 try:
-                    document = sound_document(line, taxonomy)
+                    document, _ = sound_document(line, taxonomy)
                     sound[document.to_json()] = document
                 except DocumentError as error:
                     bad.append({"file": str(file), "line": number, "reason": str(error)})

@@ -141,6 +141,8 @@ def _report(out: Path, done: list[Written], shards: list[Shard], phrasing: Phras
             click.echo(
                 f"  to ask for those again, remove {out}/qa-*.parquet; what is known is not asked twice", err=True
             )
+    if total("warned"):
+        click.echo(f"{total('warned'):,} of these have warnings; `sv6d data documents` prints them", err=True)
     if total("rejected"):
         first = next(path for shard in shards if (path := rejects_path(out, shard.number)).exists())
         click.echo(f"{total('rejected'):,} documents cannot be used; {first} and others like it say why", err=True)

@@ -8,22 +8,23 @@ from itertools import groupby
 from typing import NamedTuple
 
 from ...schema.clock import write_time
-from ...schema.document import Document
-from .vocabulary import Sub, Vocabulary
+from ...schema.document import Document, shown_time
+from .vocabulary import TRANSITION, Sub, Vocabulary
 
 INTENT = ("narrative", "dissemination")
 """Dimensions whose tags say why: what abduction asks for. The others are what is seen."""
 
 
 class Stretch(NamedTuple):
-    """A stretch of the timeline, in seconds, rounded to hundredths."""
+    """A stretch of the timeline, in seconds, rounded to tenths: as questions print times, so that an answer holds what was asked."""
 
     start: float
     end: float
 
 
 class Parsed:
-    """What questions are asked about: the shots of one sound document.
+    """What questions are asked about: the shots of one sound document. A shot that is over within a tenth of a second is left out;
+    its neighbours still meet.
 
     Attributes:
         shots: their stretches, in order.
@@ -32,8 +33,11 @@ class Parsed:
 
     def __init__(self, document: Document, vocabulary: Vocabulary):
         self.document, self.words = document, vocabulary
-        self.shots = [Stretch(round(shot.start, 2), round(shot.end, 2)) for shot in document.shots]
-        self.tags = [self._tags(shot.labels) for shot in document.shots]
+        stretches = [(Stretch(shown_time(shot.start), shown_time(shot.end)), shot) for shot in document.shots]
+        shown = [(stretch, shot) for stretch, shot in stretches if stretch.start < stretch.end]
+        self.shots = [stretch for stretch, _ in shown]
+        self.tags = [self._tags(shot.labels) for _, shot in shown]
+        self._roles = [shot.role for _, shot in shown]
 
     def _tags(self, labels) -> dict[Sub, tuple[str, ...]]:
         canonical = self.words.canonical
@@ -58,6 +62,16 @@ class Parsed:
         return {sub: found[sub] for sub in sorted(found, key=self.words.rank.__getitem__)}
 
     @cached_property
+    def whole(self) -> dict[Sub, list[tuple[int, tuple[str, ...]]]]:
+        """The columns that say something of every shot, so that what they do not name is not there. A transition is no property of
+        a stretch, but what leads into it."""
+        return {
+            sub: column
+            for sub, column in self.columns.items()
+            if len(column) == len(self.shots) and sub[1] != TRANSITION
+        }
+
+    @cached_property
     def labelled(self) -> list[tuple[int, list[Sub]]]:
         """(shot, its sub-dimension), of every label."""
         return [(i, [sub]) for i, tags in enumerate(self.tags) for sub in tags]
@@ -70,12 +84,12 @@ class Parsed:
 
     @cached_property
     def roles(self) -> list[tuple[str, Stretch]]:
-        """The skeleton segments that have a role (Definition 2)."""
-        return [
-            (segment.role, Stretch(round(segment.start, 2), round(segment.end, 2)))
-            for segment in self.document.skeleton
-            if segment.role is not None
-        ]
+        """The skeleton segments (Definition 2) of a document whose shots all have a role; else none, as what has no role may
+        belong to any."""
+        if None in self._roles:
+            return []
+        runs = [[i for i, _ in run] for _, run in groupby(enumerate(self._roles), key=lambda told: told[1])]
+        return [(self._roles[run[0]], Stretch(self.shots[run[0]].start, self.shots[run[-1]].end)) for run in runs]
 
     def where(self, sub: Sub, tag: str) -> list[Stretch]:
         """Every maximal stretch of shots that carry a tag."""
@@ -87,12 +101,9 @@ class Parsed:
                 runs.append([i, i])
         return [Stretch(self.shots[first].start, self.shots[last].end) for first, last in runs]
 
-    def parts(self, sub: Sub) -> list[tuple[Stretch, tuple[str, ...]]] | None:
-        """The video split wherever the tags of a sub-dimension change; None where a shot has none."""
-        column = self.columns.get(sub, ())
-        if len(column) < len(self.shots):
-            return None
-        runs = [[*run] for _, run in groupby(column, key=lambda told: frozenset(told[1]))]
+    def parts(self, sub: Sub) -> list[tuple[Stretch, tuple[str, ...]]]:
+        """The video split wherever the tags of a sub-dimension change, which is one of the `whole`."""
+        runs = [[*run] for _, run in groupby(self.whole[sub], key=lambda told: frozenset(told[1]))]
         return [(Stretch(self.shots[run[0][0]].start, self.shots[run[-1][0]].end), run[0][1]) for run in runs]
 
     def labels(self, shot: int, subs: list[Sub]) -> dict[str, dict[str, str | list[str]]]:

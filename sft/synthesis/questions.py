@@ -14,7 +14,7 @@ import msgspec
 from ...schema.clock import write_time
 from .parsed import Parsed, Stretch
 from .templates import Templates
-from .vocabulary import Sub, name_of
+from .vocabulary import TRANSITION, Sub, name_of
 
 WRONG_LABELS = 3
 """Most labels that a perturbed report has wrong."""
@@ -135,9 +135,10 @@ def _attribute(kind: str, name: Callable[[list[Sub]], str]):
 
 
 def _tags_to_find(parsed: Parsed) -> list[tuple[Sub, str]]:
-    """Tags that occur, and for each sub-dimension a neighbour that does not: `no such stretch` is an answer, too."""
+    """Tags that occur, and for each sub-dimension a neighbour that does not: `no such stretch` is an answer, too. Of a sub-dimension
+    that a shot has no label for, nobody knows every stretch."""
     found = []
-    for sub, column in parsed.columns.items():
+    for sub, column in parsed.whole.items():
         here = dict.fromkeys([tag for _, tags in column for tag in tags])
         found += [(sub, tag) for tag in here]
         absent = next((tag for tag in parsed.words.near(*sub, column[0][1][0]) if tag not in here), None)
@@ -180,13 +181,16 @@ def _moment(parsed: Parsed, target: tuple[int, list[Sub]], rng: Random, template
     return _segments("retrieval.moment", _word("retrieval.moment", places, rng, templates), [segment], (sub,))
 
 
+def _moments(parsed: Parsed) -> list[tuple[int, list[Sub]]]:
+    return [(i, subs) for i, subs in parsed.labelled if subs[0][1] != TRANSITION]
+
+
 def _split_subs(parsed: Parsed) -> list[Sub]:
-    whole = [sub for sub, column in parsed.columns.items() if len(column) == len(parsed.shots)]
-    return [sub for sub in whole if len(parsed.parts(sub) or ()) > 1]
+    return [sub for sub in parsed.whole if len(parsed.parts(sub)) > 1]
 
 
 def _sequence(parsed: Parsed, sub: Sub, rng: Random, templates: Templates) -> QA:
-    parts = [_segment(span, parsed.words.labels({sub: tags})) for span, tags in parsed.parts(sub) or ()]
+    parts = [_segment(span, parsed.words.labels({sub: tags})) for span, tags in parsed.parts(sub)]
     wording = _word("retrieval.sequence", _asked_of(parsed, sub), rng, templates)
     return _segments("retrieval.sequence", wording, parts, (sub,))
 
@@ -197,7 +201,11 @@ def _sequence(parsed: Parsed, sub: Sub, rng: Random, templates: Templates) -> QA
 def _changes(parsed: Parsed) -> list[tuple[int, Sub, Sub]]:
     """Cuts at which something seen changes, the shot behind them having one tag that says why: (shot, what changed, why)."""
     changed = [
-        [sub for sub in seen if sub in before and before[sub] != after[sub] and {*before[sub]} != {*after[sub]}]
+        [
+            sub
+            for sub in seen
+            if sub[1] != TRANSITION and sub in before and before[sub] != after[sub] and {*before[sub]} != {*after[sub]}
+        ]
         for seen, before, after in zip(parsed.seen[1:], parsed.tags, parsed.tags[1:], strict=False)
     ]
     return [(i, sub, why) for i, why in parsed.intents if i > 0 for sub in changed[i - 1]]
@@ -311,7 +319,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "retrieval.locate": Kind(_tags_to_find, _locate),
     "retrieval.role": Kind(_roles_to_find, _role),
-    "retrieval.moment": Kind(lambda parsed: parsed.labelled, _moment),
+    "retrieval.moment": Kind(_moments, _moment),
     "retrieval.sequence": Kind(_split_subs, _sequence),
     "abduction.change": Kind(_changes, _change),
     "abduction.intent": Kind(lambda parsed: parsed.intents, _intent),

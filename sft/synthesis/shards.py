@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ...data_mixers import lines
 from ...data_mixers.whole import written_whole
 from ...schema import Taxonomy
-from ...schema.document import Document, DocumentError, check_document, read_document
+from ...schema.document import Document, DocumentError, Problem, examine_document
 from .check import Checker
 from .generate import Generator, Plan
 from .phrasing import Phraser, Phrasing, Tally
@@ -70,6 +70,8 @@ class Written(NamedTuple):
     rows: int
     documents: int
     rejected: int
+    warned: int = 0
+    """Documents that were used and have warnings."""
     phrased: int = 0
     """Pairs in a model's words."""
     refused: int = 0
@@ -153,8 +155,8 @@ def _write(job: tuple[Shard, Path, Settings]) -> Written:
         told = json.loads(pq.read_schema(path).metadata[METADATA])
         return Written(**{**told, "why": tuple(told["why"])})
     generator, checker = _tools(settings)
-    rows, bad = Rows(generator.templates.systems, settings.videos), []
-    asked, tally = _ask(shard, settings, generator, bad), Tally()
+    rows, bad, warned = Rows(generator.templates.systems, settings.videos), [], []
+    asked, tally = _ask(shard, settings, generator, bad, warned), Tally()
     if settings.phrasing:
         phraser = Phraser(settings.phrasing, phrasings_path(out, shard.number), generator.vocabulary.taxonomy)
         asked, tally = phraser.phrase(asked), phraser.tally
@@ -164,7 +166,8 @@ def _write(job: tuple[Shard, Path, Settings]) -> Written:
         rows.add(qas, document)
         documents += 1
     why = tuple(tally.first[what] for what in sorted(tally.first))
-    done = Written(len(rows), documents + len(bad), len(bad), tally.phrased, tally.refused, tally.failed, why)
+    told = (tally.phrased, tally.refused, tally.failed, why)
+    done = Written(len(rows), documents + len(bad), len(bad), len(warned), *told)
     if bad:
         lines.write(rejects, bad)
     with written_whole(path) as partial:
@@ -174,15 +177,17 @@ def _write(job: tuple[Shard, Path, Settings]) -> Written:
 
 
 def _ask(
-    shard: Shard, settings: Settings, generator: Generator, bad: list[dict[str, Any]]
+    shard: Shard, settings: Settings, generator: Generator, bad: list[dict[str, Any]], warned: list[int]
 ) -> Iterator[tuple[Document, list[QA]]]:
-    """The questions of each document; those that cannot be used are left in `bad`."""
+    """The questions of each document; those that cannot be used are left in `bad`, the lines of those with warnings in `warned`."""
     for place, (line, text) in enumerate(_lines(shard, settings.documents)):
         try:
-            document = sound_document(text, generator.vocabulary.taxonomy)
+            document, warnings = sound_document(text, generator.vocabulary.taxonomy)
         except DocumentError as error:
             bad.append({"file": str(shard.file), "line": line, "reason": str(error)})
             continue
+        if warnings:
+            warned.append(line)
         yield document, generator.questions(document, shard.first + place)
 
 
@@ -201,21 +206,28 @@ def _lines(shard: Shard, documents: int) -> Iterator[tuple[int, bytes]]:
         yield from islice(numbered, documents)
 
 
-def sound_document(text: bytes, taxonomy: Taxonomy) -> Document:
-    """Raises: DocumentError: what is wrong with it, all of it."""
-    document = read_document(text)
-    errors = [str(problem) for problem in check_document(document, taxonomy) if problem.level == "error"]
-    if errors:
+def sound_document(text: bytes, taxonomy: Taxonomy) -> tuple[Document, list[Problem]]:
+    """A document without errors, and its warnings.
+
+    Raises:
+        DocumentError: what is wrong with it, all of it.
+    """
+    document, problems = examine_document(text, taxonomy)
+    errors = [str(problem) for problem in problems if problem.level == "error"]
+    if document is None or errors:
         raise DocumentError("; ".join(errors))
-    return document
+    return document, problems
 
 
 def _identity(files: list[Path], settings: Settings) -> dict[str, Any]:
     def digest(path: Path | None) -> str | None:
-        return path and hashlib.sha256(path.read_bytes()).hexdigest()
+        if path is None:
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     return {
-        "documents": [[file.name, file.stat().st_size] for file in files],
+        "documents": [[file.name, digest(file)] for file in files],
         "plan": {**settings.plan._asdict(), "weights": dict(settings.plan.weights)},
         "templates": digest(settings.templates),
         "taxonomy": digest(settings.taxonomy),

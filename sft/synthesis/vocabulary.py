@@ -10,6 +10,8 @@ from ...schema import Taxonomy
 
 Sub = tuple[str, str]
 """(dimension, sub-dimension)."""
+TRANSITION = "transition_type"
+"""The sub-dimension that is no property of a stretch: what leads into a shot (schema/tasks.yaml)."""
 
 
 class Vocabulary:
@@ -93,4 +95,4 @@ class Vocabulary:
 @cache
 def name_of(sub: Sub) -> str:
     """A sub-dimension as a question names it."""
-    return sub[1].replace("_", " ")
+    return "transition into the shot" if sub[1] == TRANSITION else sub[1].replace("_", " ")

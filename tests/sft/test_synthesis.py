@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sv6d.recipes.data import command as data
 from sv6d.rewards import score
 from sv6d.schema import Taxonomy
 from sv6d.schema.document import Document, Shot, check_document
+from sv6d.sft.rows import count_rows, rows_by_task
 from sv6d.sft.synthesis.check import Checker
 from sv6d.sft.synthesis.generate import Generator, Plan
 from sv6d.sft.synthesis.parsed import Parsed
@@ -92,6 +94,52 @@ def test_a_tag_that_does_not_occur_is_answered_by_an_empty_list(ask, parsed):
     assert segments(ask("retrieval.locate", absent[0])) == []
 
 
+def partly(*, without=SIZE, role="climax"):
+    """The document, its last shot without a label and perhaps without a role."""
+    *shots, last = DOCUMENT.shots
+    labels = {d: {s: tag for s, tag in subs.items() if (d, s) != without} for d, subs in last.labels.items()}
+    return Parsed(replace(DOCUMENT, shots=(*shots, replace(last, role=role, labels=labels))), Vocabulary.of(TAXONOMY))
+
+
+def test_what_no_shot_is_labelled_with_is_unknown_and_not_absent():
+    """Nobody knows whether the last shot is a long shot, too."""
+    assert {sub for sub, _ in KINDS["retrieval.locate"].targets(partly())} == {ANGLE, FUNCTION}
+    assert KINDS["retrieval.role"].targets(partly(role=None)) == []
+
+
+def test_a_transition_leads_into_a_shot_and_is_no_property_of_a_stretch():
+    cuts = ("hard cut", "hard cut", "wipe")
+    shots = [
+        replace(shot, labels={**shot.labels, "editing": {"transition_type": cut}})
+        for shot, cut in zip(DOCUMENT.shots, cuts, strict=True)
+    ]
+    document = replace(DOCUMENT, shots=tuple(shots))
+    parsed, cut = Parsed(document, Vocabulary.of(TAXONOMY)), ("editing", "transition_type")
+    for kind in ("retrieval.locate", "retrieval.moment", "retrieval.sequence", "abduction.change"):
+        targets = KINDS[kind].targets(parsed)
+        assert targets and "transition_type" not in str(targets)
+    for kind, target in (("attribute.single", (2, [cut])), ("choice.single", (2, cut))):
+        qa = KINDS[kind].make(parsed, target, random.Random(0), Templates.packaged())
+        assert "transition into the shot" in qa.question
+
+
+def test_a_shot_too_short_to_print_is_not_asked_about():
+    shots = (*DOCUMENT.shots[:2], Shot(3.5, 3.503), replace(DOCUMENT.shots[2], start=3.503))
+    parsed = Parsed(replace(DOCUMENT, shots=shots), Vocabulary.of(TAXONOMY))
+    assert parsed.shots == [(0.0, 2.0), (2.0, 3.5), (3.5, 6.0)]
+    assert [role for role, _ in parsed.roles] == ["exposition", "climax"]
+
+
+def test_questions_and_answers_give_the_same_times():
+    shots = [replace(shot, start=shot.start and shot.start + 0.25) for shot in DOCUMENT.shots]
+    shots = [replace(shot, end=after.start) for shot, after in itertools.pairwise(shots)] + shots[-1:]
+    parsed = Parsed(replace(DOCUMENT, shots=tuple(shots)), Vocabulary.of(TAXONOMY))
+    for seed in range(4):
+        qa = KINDS["attribute.single"].make(parsed, (1, [SIZE]), random.Random(seed), Templates.packaged())
+        assert "etween 00:00:02.3 and 00:00:03.8" in qa.question
+        assert [(s["start"], s["end"]) for s in segments(qa)] == [(2.3, 3.8)]
+
+
 def test_a_role_is_its_skeleton_segment(ask, parsed):
     assert KINDS["retrieval.role"].targets(parsed)[:2] == ["exposition", "climax"]
     assert segments(ask("retrieval.role", "exposition")) == [{"start": 0.0, "end": 3.5}]
@@ -99,6 +147,8 @@ def test_a_role_is_its_skeleton_segment(ask, parsed):
 
 
 def test_a_moment_lies_inside_the_shot_that_answers(ask):
+    """The next shot has the tag, too: the shot is asked for, not how long the tag holds."""
+    assert all("shot" in ask("retrieval.moment", (1, [ANGLE]), seed).wording.template for seed in range(9))
     qa = ask("retrieval.moment", (1, [ANGLE]))
     (minutes, seconds), *_ = re.findall(r"00:(\d\d):(\d\d\.\d)", qa.question)
     assert 2.0 < int(minutes) * 60 + float(seconds) < 3.5
@@ -277,6 +327,34 @@ def test_documents_that_cannot_be_used_are_kept_with_the_reason(tmp_path):
     assert [(row["file"], row["line"]) for row in bad] == [(str(source), 2), (str(source), 3)]
     assert "not a structural document" in bad[0]["reason"]
     assert "gap; shots must tile the video" in bad[1]["reason"] and "did you mean 'climax'" in bad[1]["reason"]
+
+
+def test_a_folder_with_rejected_documents_can_be_trained_on(tmp_path):
+    source = write_documents(tmp_path / "documents.jsonl", [DOCUMENT], ["not json"])
+    (tmp_path / "film.mp4").write_bytes(b"")
+    assert synthesize(source, "-o", tmp_path / "sft", "--videos", tmp_path).exit_code == 0
+    assert (tmp_path / "sft" / "qa-00000.rejected.jsonl").exists()
+    rows = rows_by_task(str(tmp_path / "sft"))
+    assert sum(map(len, rows.values())) == count_rows(str(tmp_path / "sft")) > 0
+    told = CliRunner().invoke(data, ["stats", str(tmp_path / "sft"), "--json"])
+    assert told.exit_code == 0 and json.loads(told.stdout)["rows"] == {task: len(own) for task, own in rows.items()}
+    assert CliRunner().invoke(data, ["balance", str(tmp_path / "sft"), "-o", str(tmp_path / "even")]).exit_code == 0
+
+
+def test_documents_with_warnings_are_used_and_counted(tmp_path):
+    odd = json.loads(DOCUMENT.to_json()) | {"shot": []}
+    source = write_documents(tmp_path / "documents.jsonl", [DOCUMENT], [json.dumps(odd)])
+    result = synthesize(source, "-o", tmp_path / "qa")
+    assert result.exit_code == 0 and "pairs of 2 documents" in result.output
+    assert "1 of these have warnings; `sv6d data documents` prints them" in result.output
+
+
+def test_corrected_documents_of_equal_size_are_other_documents(tmp_path):
+    source = write_documents(tmp_path / "documents.jsonl", [DOCUMENT])
+    assert synthesize(source, "-o", tmp_path / "qa").exit_code == 0
+    source.write_text(source.read_text().replace("eye-level", "low angle"))
+    result = synthesize(source, "-o", tmp_path / "qa")
+    assert result.exit_code == 1 and "holds the output of other documents" in result.output
 
 
 def test_only_some_kinds(tmp_path):
