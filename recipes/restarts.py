@@ -21,6 +21,7 @@ from rich.console import Console
 from ..reports.parts import ROLLOUTS, find_parts
 from ..sft.manifest import last_whole, name_latest
 from ..verl_plugin.checkpoint_folder import stop_file
+from ..verl_plugin.survival_settings import Survival, read_settings
 from .compose import RecipeError
 from .supervise import End, Job, Limits, StopRequest, lasting, report_skipped, run
 
@@ -55,6 +56,7 @@ def train(
     describe: Callable[[int, dict], str | None],
     console: Console,
     ready: Callable[[], None] = lambda: None,
+    by_file: bool = False,
 ) -> None:
     """Train until the run is complete, from its last whole checkpoint on; a run that is complete is left alone.
 
@@ -64,28 +66,31 @@ def train(
         command: starts the job, when the configuration's path is added.
         shards: the folder in a checkpoint that holds the policy's shards.
         ready: waits, before a restart, until there is again what a job needs: nodes, where one of them had died.
+        by_file: whether the job is asked to stop by the run's stop file (`checkpoint_folder.stop_file`) instead of SIGTERM.
 
     Raises:
         JobFailed: a job failed, and a restart would not help or is not allowed; the message holds the end of its log.
         Preempted: SIGTERM, to this process or to the job.
-        RecipeError: another process trains in the same folder, or the checkpoint is of another number of ranks.
+        RecipeError: a setting of `Survival` is wrong, another process trains in the same folder, or the checkpoint is of another
+            number of ranks.
     """
     run_dir, steps = Path(config.sv6d.run_dir), config.trainer.total_training_steps
-    settings = config.sv6d
+    survival = settings_of(config)
     run_dir.mkdir(parents=True, exist_ok=True)
+    by_hand = stop_file(config)
     job = Job(
         title=title,
         command=[*command, str(run_dir / CONFIG)],
-        environment=dict(settings.env),
+        environment=dict(config.sv6d.env),
         log=run_dir / "train.log",
         metrics=run_dir / "metrics.jsonl",
         total_steps=steps,
         describe=describe,
+        stop=by_hand if by_file else None,
     )
-    limits = Limits(settings.grace, settings.stalled_after)
+    limits = Limits(survival.grace, survival.stalled_after)
     restarts, failed_at = 0, None
-    by_hand = stop_file(config)
-    with lasting(console), only_one(run_dir, settings.grace, title, console) as lock, StopRequest() as stop:
+    with lasting(console), only_one(run_dir, survival.grace, title, console) as lock, StopRequest() as stop:
         by_hand.unlink(missing_ok=True)  # of an earlier launcher's time; from now on it holds, over all jobs
         done = steps_done(config, shards, console)
         if done >= steps:
@@ -98,25 +103,27 @@ def train(
                 console.print(f"{title}: continuing {run_dir} after step {done} of {steps}", highlight=False)
             OmegaConf.save(config, run_dir / CONFIG, resolve=True)
             end = run(job, stop, limits, console, keep_open=(lock,))
-            if end.status == 0 and not end.stalled:
-                break
             began, reached = done, end.step or done
+            asked = stop.since is not None or by_hand.exists()
+            if end.status == 0 and not end.stalled and (reached >= steps or not asked):
+                break
             done = steps_done(config, shards, console)
             if done >= steps:
                 console.print(f"{title} {in_words(end)} when all its steps were done and saved", highlight=False)
                 break
-            if end.status == PREEMPTED or stop.since is not None or by_hand.exists():
+            if end.status == PREEMPTED or asked:
                 raise Preempted(_preempted(title, end, done, steps, run_dir))
-            why = _why_not(config, end, restarts, made=reached - began, again=reached == failed_at)
+            again = reached == failed_at
+            why = _why_not(config, end, restarts, survival.restarts, made=reached - began, again=again)
             if why:
                 told = f"{title} {in_words(end)}. {why}" if restarts or end.step else f"{title} {in_words(end)}."
                 raise JobFailed(f"{told} The end of its log:\n\n{end.words}\n\nAll of it: {job.log}")
-            failed_at, pause = reached, min(settings.restart_pause * 2**restarts, LONGEST_PAUSE)
+            failed_at, pause = reached, min(survival.restart_pause * 2**restarts, LONGEST_PAUSE)
             restarts += 1
             console.print(
                 f"[yellow]{title} {in_words(end)}[/] after step {reached}{_last_words(end)}\n"
                 f"  {lost(run_dir, done, reached)}\n"
-                f"  restart {restarts} of {settings.restarts} in {pause:g} s",
+                f"  restart {restarts} of {survival.restarts} in {pause:g} s",
                 highlight=False,
             )
             _pause(pause, stop)
@@ -124,6 +131,17 @@ def train(
                 ready()
                 stop.listen()
     report_skipped(run_dir, console)
+
+
+def settings_of(config: DictConfig) -> Survival:
+    """
+    Raises:
+        RecipeError: one of them is wrong.
+    """
+    try:
+        return read_settings(config)
+    except ValueError as wrong:
+        raise RecipeError(str(wrong)) from wrong
 
 
 def steps_done(config: DictConfig, shards: str, console: Console) -> int:
@@ -220,7 +238,7 @@ def only_one(run_dir: Path, patience: float, title: str, console: Console) -> It
         yield lock.fileno()
 
 
-def _why_not(config: DictConfig, end: End, restarts: int, *, made: int, again: bool) -> str:
+def _why_not(config: DictConfig, end: End, restarts: int, limit: int, *, made: int, again: bool) -> str:
     """Why a job is not started again; empty where it is."""
     if not end.stalled and made <= 0 and end.status > 0 and not PASSING.search(end.words):
         return "It made no step, so it is not started again."
@@ -228,7 +246,7 @@ def _why_not(config: DictConfig, end: End, restarts: int, *, made: int, again: b
         return f"It is not started again: trainer.resume_mode={config.trainer.resume_mode}."
     if again:
         return "That is the second time at the same step without progress: it is not started again."
-    if restarts >= config.sv6d.restarts:
+    if restarts >= limit:
         return f"It was started again {restarts} time{'s' * (restarts != 1)} already (sv6d.restarts)."
     return ""
 
@@ -246,7 +264,7 @@ def _preempted(title: str, end: End | None, done: int, steps: int, run_dir: Path
     beyond = end is not None and end.step is not None and end.step > done
     if end is None:
         saved = "began no other job"
-    elif end.status != PREEMPTED:
+    elif end.status not in (0, PREEMPTED):
         saved = f"{in_words(end)} before it could save"
     else:
         saved = "ended, but could not save (the log says why)" if beyond else "saved and ended"

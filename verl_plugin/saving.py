@@ -11,11 +11,12 @@ from collections import Counter
 from pathlib import Path
 
 import transfer_queue as tq
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 from verl.utils.debug import marked_timer
 
 from ..sft import manifest
 from .checkpoint_folder import resumed_from
+from .survival_settings import Survival, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class CheckpointNotSaved(RuntimeError):
 class SavingTrainer:
     """Mixin over a V1 trainer, outside those that put files of their own into a checkpoint."""
 
+    _survival = Survival()
     _keep: int | None = None
     _unsealed: Path | None = None
     _about: dict = {}  # noqa: RUF012 (never changed in place): what the next manifest notes
@@ -34,6 +36,7 @@ class SavingTrainer:
     _save_failed = False
 
     def __init__(self, config):
+        self._survival = read_settings(config)
         trainer = config.trainer
         self._keep = 1 if trainer.get("remove_previous_ckpt_in_save") else trainer.get("max_actor_ckpt_to_keep")
         with open_dict(trainer):  # verl would remove the old one before the new one is whole
@@ -63,7 +66,7 @@ class SavingTrainer:
             f"{folder.name} could not be saved ({why}); what there was of it is removed; "
             f"{f'that of step {left} stays' if left else 'there is none before it'}"
         )
-        if OmegaConf.select(self.config, "sv6d.on_failed_save", default="continue") == "stop":
+        if self._survival.on_failed_save == "stop":
             raise CheckpointNotSaved(text) from error
         logger.error("sv6d: %s; training goes on", text)
 

@@ -8,7 +8,6 @@ import faulthandler
 from collections.abc import Mapping
 
 import ray
-from omegaconf import OmegaConf
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 STDERR = 2
@@ -95,6 +94,6 @@ class WatchedTrainer:
 
     def on_step_begin(self):
         super().on_step_begin()
-        limit = OmegaConf.select(self.config, "sv6d.stalled_after", default=None)
-        if limit:  # the launcher ends it then; where it stands by then is left in the log
-            faulthandler.dump_traceback_later(0.9 * float(limit), file=STDERR)
+        limit = self._survival.stalled_after
+        if limit is not None:  # the launcher ends it then; where it stands by then is left in the log
+            faulthandler.dump_traceback_later(0.9 * limit, file=STDERR)

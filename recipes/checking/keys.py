@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ...data_mixers.rows import MEDIA_OPTIONS
+from ...verl_plugin.survival_settings import Survival, read_settings
 from ..compose import compose, leaves
 from .finding import Finding, error, warning
 from .subject import Subject
@@ -40,16 +41,23 @@ OURS = {
 """What our modules read beyond the base recipe, by block."""
 
 
-WORDS_TOO = ("sv6d.record_responses",)
-"""Keys whose default is a number, and which take a word as well."""
+READ_APART = ("sv6d.record_responses", *(f"sv6d.{name}" for name in Survival._fields))
+"""Keys whose default is a number, and which have a reader of their own: one takes a word as well, the others tell more."""
+NUMBERS = ("sv6d.gpu_gb", "sv6d.node_gb")
+"""Keys whose default is nothing, and which take a number."""
 
 
 def wrong_kinds(subject: Subject) -> Iterator[Finding]:
-    """Words where a number, or true or false, is wanted: nothing could be reckoned with them."""
+    """Words where a number, or true or false, is wanted: nothing could be reckoned with them. And what a run is to do about
+    failures (`Survival`), which nobody else reads before there is one."""
+    try:
+        read_settings(subject.config)
+    except ValueError as wrong:
+        yield error(str(wrong))
     usual = _usual()
     for key, value in leaves(subject.config).items():
         told, default = f"{key}={value!r}", usual.get(key)
-        if not isinstance(value, str) or value.startswith("${") or key in WORDS_TOO:
+        if not isinstance(value, str) or value.startswith("${") or key in READ_APART:
             continue
         if isinstance(default, bool):
             yield error(
@@ -57,6 +65,8 @@ def wrong_kinds(subject: Subject) -> Iterator[Finding]:
             )
         elif isinstance(default, int | float):
             yield error(f"{told} is text, and a number is wanted; the base recipe has {default:g}")
+        elif key in NUMBERS:
+            yield error(f"{told} is text, and a number of GB is wanted; null where it is not known")
 
 
 def unknown_keys(subject: Subject) -> Iterator[Finding]:
@@ -65,7 +75,7 @@ def unknown_keys(subject: Subject) -> Iterator[Finding]:
     for key in leaves(subject.config):
         if not _is_known(key, known, subject.config):
             near = _near(key, known)
-            kind = error if near else warning
+            kind = error if near or key.startswith("sv6d.") else warning  # of our own block every key is known
             yield kind(f"{key} is read by nothing that we know of{near}; correct it, or take it out")
 
 
@@ -130,4 +140,7 @@ def _near(key: str, known: frozenset[str]) -> str:
     close = [other for other in sorted(known) if other.rpartition(".")[2] == name][:1]
     close += [other for other in _siblings_like(key, known) if other not in close]
     close = close[:2] or difflib.get_close_matches(key, known, n=2, cutoff=0.85)
+    if key.startswith("sv6d.") and not close:
+        ours = sorted(other for other in known if other.startswith("sv6d."))
+        close = difflib.get_close_matches(key, ours, n=1, cutoff=0)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

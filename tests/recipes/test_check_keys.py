@@ -25,6 +25,9 @@ def test_packaged_recipes_have_no_unknown_key(recipe):
         ),  # the block is a plain dict to verl
         ("algorithm.rollout_is=token", "algorithm.rollout_correction.rollout_is"),
         ("actor_rollout_ref.actor.train_batch_size=8", "data.train_batch_size"),
+        ("sv6d.gpu_mem=80", "(did you mean sv6d.gpu_gb?)"),
+        ("sv6d.scale.promts=0.5", "sv6d.scale.prompts"),
+        ("sv6d.colour=red", "(did you mean sv6d."),  # of our own block every key is known
     ],
 )
 def test_a_typo_is_an_error_with_the_nearest_key(typo, near):
@@ -68,6 +71,8 @@ def test_what_somebody_reads_is_left_alone(legitimate):
         ("trainer.nnodes=four", "trainer.nnodes='four' is text, and a number is wanted; the base recipe has 1"),
         ("data.shuffle=no thanks", "data.shuffle='no thanks' is neither true nor false"),
         ("sv6d.scale.prompts='0.2'", "sv6d.scale.prompts='0.2' is text"),
+        ("sv6d.gpu_gb=big", "sv6d.gpu_gb='big' is text, and a number of GB is wanted"),
+        ("sv6d.node_gb='2 TB'", "sv6d.node_gb='2 TB' is text, and a number of GB is wanted"),
     ],
 )
 def test_words_in_the_place_of_numbers_are_named(setting, said):
@@ -76,7 +81,25 @@ def test_words_in_the_place_of_numbers_are_named(setting, said):
 
 
 @pytest.mark.parametrize(
-    "fine", ["sv6d.record_responses=all", "sv6d.kl.sample=3", "trainer.max_actor_ckpt_to_keep=null"]
+    ("setting", "said"),
+    [
+        ("sv6d.restarts=null", "sv6d.restarts is None; set it to a whole number, 0 for no restarts"),
+        ("sv6d.restarts=1.5", "sv6d.restarts is 1.5; set it to a whole number"),
+        ("sv6d.restart_pause=-1", "sv6d.restart_pause is -1; set it to seconds, 0 or more"),
+        ("sv6d.grace=null", "sv6d.grace is None; set it to seconds, 0 or more"),
+        ("sv6d.grace=long", "sv6d.grace is 'long'; set it to seconds, 0 or more"),
+        ("sv6d.stalled_after=0", "sv6d.stalled_after is 0; set it to seconds above 0, or null for never"),
+        ("sv6d.on_failed_save=abort", "sv6d.on_failed_save is 'abort'; set it to continue or stop"),
+    ],
+)
+def test_what_a_run_is_to_do_about_failures_is_read_before_there_is_one(setting, said):
+    level, text = only(wrong_kinds, subject("leum_8b_1node", setting))
+    assert level == "error" and text.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "fine",
+    ["sv6d.stalled_after=null", "sv6d.record_responses=all", "sv6d.kl.sample=3", "trainer.max_actor_ckpt_to_keep=null"],
 )
 def test_words_and_numbers_that_are_read_are_left_alone(fine):
     assert findings(wrong_kinds, subject("leum_8b_1node", fine)) == []

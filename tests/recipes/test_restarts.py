@@ -104,8 +104,8 @@ class Run:
         }
         self.config = OmegaConf.create({"sv6d": settings | sv6d, "trainer": trainer | {"total_training_steps": steps}})
 
-    def go(self, describe=lambda step, data: f"step {step}", **more):
-        (self.folder / "job.py").write_text(textwrap.dedent(FAKE))
+    def go(self, describe=lambda step, data: f"step {step}", script=FAKE, **more):
+        (self.folder / "job.py").write_text(textwrap.dedent(script))
         command = [sys.executable, "-u", str(self.folder / "job.py")]
         console = Console(file=self.out, width=400)
         try:
@@ -222,6 +222,14 @@ def test_before_the_first_step_what_passes_is_tried_again_and_mistakes_are_not(t
     assert run.begun_after == ([0, 0] if again else [0])
 
 
+@pytest.mark.parametrize("wrong", [{"grace": None}, {"restarts": None}, {"on_failed_save": "abort"}])
+def test_settings_that_only_a_failure_would_meet_are_refused_before_anything_starts(tmp_path, wrong):
+    [name] = wrong
+    with pytest.raises(RecipeError, match=f"sv6d.{name} is .*; set it to"):
+        Run(tmp_path, **wrong).go()
+    assert not (tmp_path / "train.log").exists()
+
+
 def test_a_job_that_hangs_is_ended_and_started_again(tmp_path):
     run = Run(tmp_path, {"in_step": 5, "hang": True}, stalled_after=2)
     assert (
@@ -272,6 +280,23 @@ def test_sigterm_ends_the_run_with_a_status_that_says_continue_me(tmp_path):
     ) as end:
         run.go(lambda step, data: terminate(step, data) if step == 5 else None)
     assert end.value.exit_code == PREEMPTED == 75
+    Run(tmp_path).go()
+    assert run.begun_after == [0, 5]
+
+
+@pytest.mark.parametrize("status", [0, 75])
+def test_a_job_that_is_asked_by_file_may_end_with_any_status_that_means_well(tmp_path, status):
+    """Status 0 is a warm start's: torchrun and srun would not pass another on."""
+    run = Run(tmp_path, wait_in=5)
+    script = FAKE.replace("if asked:", "if (checkpoints / 'stop').exists():").replace(
+        "not asked", "not (checkpoints / 'stop').exists()"
+    )
+    with pytest.raises(Preempted, match="asked to stop and saved and ended: 5 of 8 steps are kept"):
+        run.go(
+            lambda step, data: terminate(step, data) if step == 5 else None,
+            script=script.replace("sys.exit(75)", f"sys.exit({status})"),
+            by_file=True,
+        )
     Run(tmp_path).go()
     assert run.begun_after == [0, 5]
 
