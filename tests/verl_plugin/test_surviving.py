@@ -21,14 +21,16 @@ from sv6d.recipes.compose import compose
 from sv6d.sft import manifest
 from sv6d.verl_plugin import recording
 from sv6d.verl_plugin.saving import CheckpointNotSaved, forget_trained
-from sv6d.verl_plugin.trainers import ColocateAsyncTrainer, SyncTrainer
+from sv6d.verl_plugin.trainers import ColocateAsyncTrainer, SeparateAsyncTrainer, SyncTrainer
 from sv6d.verl_plugin.watching import WorkerDied
 from tensordict import TensorDict
+from verl.trainer.ppo.v1.trainer_separate_async import HybridEngineMode
 from verl.utils.dataset.rl_dataset import collate_fn
 
 pytestmark = pytest.mark.slow  # Ray and a TransferQueue: ten seconds to start
 
 TASKS, GROUP, BATCH, STEPS = "abc", 2, 6, 8
+TRAINERS = {"sync": SyncTrainer, "colocate_async": ColocateAsyncTrainer, "separate_async": SeparateAsyncTrainer}
 
 
 class Rows:
@@ -110,7 +112,8 @@ def without_models(trainer_class):
                     lambda *_: None,
                 )
             )
-            self.checkpoint_manager = nothing
+            self.checkpoint_manager = self.standalone_checkpoint_manager = nothing
+            self.current_mode, self._enable_hybrid_replicas = HybridEngineMode.TRAINER, False  # of the separate trainer
             self.llm_server_manager = SimpleNamespace(get_replicas=list)
             self.reward_loop_manager = SimpleNamespace(reward_loop_worker_handles=(), reward_loop_workers=())
             self.train_dataset, self.train_dataloader_it = Rows(), None
@@ -129,6 +132,7 @@ def without_models(trainer_class):
             return last
 
         def _step_once(self, metrics, timing_raw, size):
+            self.on_sample_begin()
             batch, _ = self.replay_buffer.sample(self.global_steps, "train", size)
             self.on_sample_end()
             data = self.rollouts.tq.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=["extra_info"])
@@ -165,11 +169,13 @@ def recipe(mode):
         "trainer.test_freq": -1,
         "trainer.save_freq": 2,
         "trainer.v1.trainer_mode": f"sv6d_{mode}",
-        "trainer.v1.colocate_async.num_warmup_batches": 0.5,
+        "trainer.v1.colocate_async.num_warmup_batches": 0.5,  # the separate recipe has it from there
         "trainer.v1.sampler.sampler_kwargs.wait_for_oldest": 1000,
         "data.train_batch_size": BATCH,
+        "actor_rollout_ref.actor.ppo_mini_batch_size": BATCH,
     }
-    return compose("grpo", "cpu_demo", [f"{key}={value}" for key, value in settings.items()])
+    name = "cpu_separate" if mode == "separate_async" else "cpu_demo"
+    return compose("grpo", name, [f"{key}={value}" for key, value in settings.items()])
 
 
 def config(folder, mode, **sv6d):
@@ -196,8 +202,7 @@ def run(queue, tmp_path, monkeypatch):
         empty()
         found = manifest.last_whole(tmp_path)
         manifest.name_latest(tmp_path, found.step)  # as the launcher does
-        kind = without_models(SyncTrainer if mode == "sync" else ColocateAsyncTrainer)
-        trainer = kind(config(tmp_path, mode, **sv6d), queue, random.Random(seed), strikes)
+        trainer = without_models(TRAINERS[mode])(config(tmp_path, mode, **sv6d), queue, random.Random(seed), strikes)
         try:
             trainer.fit(trainer.rollouts)
         except Killed:
@@ -232,10 +237,11 @@ def ask_to_stop(folder, place):
 
 
 def test_without_interruption_each_step_trains_the_next_prompts(run):
-    assert run("colocate_async").actor_rollout_wg.trained == run("sync").actor_rollout_wg.trained == UNINTERRUPTED
+    for mode in TRAINERS:
+        assert run(mode).actor_rollout_wg.trained == UNINTERRUPTED
 
 
-@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+@pytest.mark.parametrize("mode", TRAINERS)
 @pytest.mark.parametrize("place", ["look 1", "look 9", "update 3", "saved 2", "update 5", "saved 4", "saved 8"])
 def test_a_killed_run_trains_what_it_would_have_trained(run, tmp_path, mode, place):
     """No prompt is lost, none is in the policy twice, and each is in the step of the uninterrupted run."""
@@ -251,7 +257,7 @@ def test_a_checkpoint_counts_once_its_step_is_measured_too(run, tmp_path):
     assert resumed.measured == list(range(1, STEPS + 1))
 
 
-@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+@pytest.mark.parametrize("mode", TRAINERS)
 @pytest.mark.parametrize("place", ["look 1", "look 4", "look 9", "update 3", "update 4", "look 17"])
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(run, tmp_path, mode, place):
     stopped = run(mode, 1, ask_to_stop(tmp_path, place))
@@ -263,13 +269,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(run, tmp_path, mode, place
     assert run(mode, 2).actor_rollout_wg.trained == UNINTERRUPTED
 
 
-def test_a_run_that_is_stopped_while_it_waits_gives_the_step_up_and_dispatches_nothing_twice(run, tmp_path):
+@pytest.mark.parametrize("mode", ["colocate_async", "separate_async"])
+def test_a_run_that_is_stopped_while_it_waits_gives_the_step_up_and_dispatches_nothing_twice(run, tmp_path, mode):
     """Else each stop would leave a batch more in flight, and older rollouts in every step after it."""
-    stopped = run("colocate_async", 1, ask_to_stop(tmp_path, "look 9"))
+    stopped = run(mode, 1, ask_to_stop(tmp_path, "look 9"))
     in_flight = len(stopped.replay_buffer.quota.groups)
     assert in_flight == BATCH + BATCH // 2  # the step's, and half a batch ahead
     (tmp_path / "stop").unlink()
-    resumed = run("colocate_async", 2, at("look 1"))
+    resumed = run(mode, 2, at("look 1"))
     assert len(resumed.replay_buffer.quota.groups) == in_flight
 
 
@@ -334,6 +341,11 @@ def test_or_the_run_ends_where_it_is_told_to(run, tmp_path, full_disk):
     with pytest.raises(CheckpointNotSaved, match=r"global_step_4 could not be saved.*that of step 2 stays"):
         run("colocate_async", 1, on_failed_save="stop")
     assert manifest.last_whole(tmp_path).step == 2
+
+
+def test_a_trainer_refuses_what_it_would_not_know_how_to_do_then(run):
+    with pytest.raises(ValueError, match=r"sv6d\.on_failed_save is 'abort'; set it to continue or stop"):
+        run("colocate_async", on_failed_save="abort")
 
 
 @pytest.mark.parametrize("keep", [1, 2])
