@@ -5,10 +5,8 @@ Set `data.custom_cls` to `pkg://sv6d.data_mixers.verl_dataset` and `MixtureDatas
 """
 
 import asyncio
-import json
 import logging
-from copy import copy
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import datasets
@@ -23,13 +21,11 @@ from ..rewards.families import find_taxonomy
 from .clips import fetch
 from .look_ahead import LookAhead
 from .media import DECODE_SECONDS, probe
-from .memo import Memo
 from .mixture import Mixture
 from .prompt_length import prompt_builder, prompt_tokens
 from .rows import MEDIA_OPTIONS, RL_SCHEMA, RowError, fill_options, resolve_media
 from .skipped import SkippedRows
 from .sources import examine_rows, row_files, task_order
-from .torch_pixels import PIXEL_BYTES, with_levels
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +40,7 @@ _SETTINGS = {
     "taxonomy": None,
     "video": {},
     "decode_seconds": DECODE_SECONDS,
-    "pixels": "float32",
 }
-_DECODED = Memo(capacity=2 << 30)
-_PROCESSED = Memo(capacity=2 << 30)
 
 
 class MixtureDataset(RLHFDataset):
@@ -75,8 +68,6 @@ class MixtureDataset(RLHFDataset):
             taxonomy: path or plugged-in name of the taxonomy that the ground truths use, as in `reward.reward_kwargs`; null
                 for ours.
             decode_seconds: how long looking at a media file, or decoding it, may take before its process is ended.
-            pixels: how they travel to the trainer: "float32", as a processor makes them, or "uint8", a quarter of the memory,
-                which sv6d's engine scales (`torch_pixels`).
         max_samples: of validation files, use this many rows, evenly over the tasks; -1 for all.
 
     Raises:
@@ -266,61 +257,15 @@ class MixtureDataset(RLHFDataset):
 
     @classmethod
     async def process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
-        """verl's decoding (images, videos with metadata, audios), once for all rollouts of a prompt."""
-        share_processor_output(_settings(config)["pixels"])
+        """Images, videos with metadata, audios. `sv6d.verl_plugin.rollouts` lets the rollouts of a prompt share them."""
         decode = partial(cls._process_multi_modal_info, messages, image_patch_size=image_patch_size, config=config)
-        run = partial(asyncio.get_running_loop().run_in_executor, None)
-        key = _media_key(messages)
-        if key is None:
-            return await run(decode)
-        images, videos, audios = await asyncio.shield(
-            asyncio.wrap_future(_DECODED.begin((key, image_patch_size), decode, run))
-        )
-        return images and list(images), videos and [(frames, dict(metadata)) for frames, metadata in videos], audios
+        return await asyncio.get_running_loop().run_in_executor(None, decode)
 
     @classmethod
     async def process_vision_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
         """Images and videos of `process_multi_modal_info`."""
         images, videos, _ = await cls.process_multi_modal_info(messages, image_patch_size, config)
         return images, videos
-
-
-@cache
-def share_processor_output(pixels: str = "float32") -> None:
-    """Let the rollouts of a prompt share what the processor makes of its media.
-
-    verl runs the processor three times for each rollout: for the prompt's tokens, and twice after it for the pixel tensors,
-    which depend on the media alone. It has no setting for that, and Ray wraps the worker's methods where they cannot be
-    replaced, so the function that both places call is, in the processes that decode media for this dataset only.
-
-    Args:
-        pixels: `data.mixture.pixels`.
-    """
-    from verl.experimental.agent_loop import agent_loop
-    from verl.utils.tokenizer import build_multimodal_processor_inputs, continuous_token
-
-    build = build_multimodal_processor_inputs
-    continuous_token.build_multimodal_processor_inputs = partial(_share, build, True)
-    kept = partial(with_levels, build) if pixels == "uint8" else build
-    agent_loop.build_multimodal_processor_inputs = partial(_share, kept, False)  # its tokens are thrown away
-
-
-def _share(build, by_text: bool, processor, *, text, images=None, videos=None, audio=None, **options):
-    media = [*(images or ()), *(frames for frames, _ in videos or ())]
-    make = partial(build, processor, text=text, images=images, videos=videos, audio=audio, **options)
-    if audio or not media:
-        return make()
-    key = (tuple(text) if by_text else None, *map(id, media))
-    # The value holds the media, so that no other object can take their ids while the entry lives.
-    return copy(_PROCESSED.begin(key, lambda: (make(), media)).result()[0])
-
-
-def _media_key(messages: list[dict]) -> str | None:
-    """What decides the decoded media: the media parts of the messages; None when they are not plain paths and numbers."""
-    try:
-        return json.dumps(_media_parts(messages), sort_keys=True)
-    except TypeError:
-        return None
 
 
 def _media_parts(messages: list[dict]) -> list[dict]:
@@ -345,8 +290,6 @@ def _settings(config) -> dict[str, Any]:
     for option in (given.get("video") or {}).keys() - set(MEDIA_OPTIONS["video"]):
         options = ", ".join(MEDIA_OPTIONS["video"])
         raise ValueError(f"data.mixture.video.{option} is unknown; a video takes {options}")
-    if given.get("pixels", "float32") not in PIXEL_BYTES:
-        raise ValueError(f"data.mixture.pixels is {given['pixels']!r}; set it to {' or '.join(PIXEL_BYTES)}")
     return {**_SETTINGS, **given, "video": given.get("video") or {}}
 
 

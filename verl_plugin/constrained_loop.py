@@ -16,13 +16,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
-from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 
 from ..rewards.families import find_taxonomy
 from ..schema import TASKS
 from ..schema.answer_grammar import compact_constraint
 from ..schema.answer_schema import LimitError, Limits
+from .rollouts.loop import SharingAgentLoop
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +31,11 @@ ROUNDING = 10.0
 
 
 @register("sv6d_constrained")
-class ConstrainedAgentLoop(SingleTurnAgentLoop):
+class ConstrainedAgentLoop(SharingAgentLoop):
     """One turn whose answer cannot but have the form that its task asks for; free text where the task asks for none."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.server_manager = WholeAnswers(self.server_manager)
+    def __init__(self, *args, server_manager: LLMServerClient, **kwargs):
+        super().__init__(*args, server_manager=WholeAnswers(server_manager), **kwargs)
 
     async def run(self, sampling_params: dict[str, Any], **kwargs) -> AgentLoopOutput:
         """verl's own turn with the constraint of the row's `data_source` among the sampling parameters."""

@@ -1,5 +1,5 @@
 """verl's FSDP engine with learning rates by component: vision encoder, merger, language model (report, section 5.1), and pixels
-that come as bytes (`sv6d.data_mixers.torch_pixels`).
+that come as bytes (`pixels.py`).
 
 What `lr_groups` may say stands in `component_groups.py`. Registered for (device, vendor) pairs, which verl looks up before
 the plain device: `strategy=fsdp|fsdp2` picks this engine in SFT and RL alike, with no new strategy name.
@@ -12,11 +12,9 @@ import verl.workers.engine.fsdp.transformer_impl as impl
 from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine.base import EngineRegistry
 
-from ..data_mixers.torch_pixels import scale_levels
 from .component_groups import Rates, parameter_groups, read_rates, schedule_settings
+from .pixels import STRATEGIES, scale_levels
 from .saving_together import SavesTogether
-
-STRATEGIES = ["fsdp", "fsdp2"]
 
 
 @EngineRegistry.register("language_model", STRATEGIES, device="cuda", vendor=["nvidia", "amd"])

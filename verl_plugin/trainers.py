@@ -1,14 +1,12 @@
 """verl's three V1 trainers with what each of our mixins adds: `trainer.v1.trainer_mode=sv6d_sync | sv6d_colocate_async |
 sv6d_separate_async`."""
 
-from omegaconf import OmegaConf
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from .balance import BalancedTrainer
-from .engine import STRATEGIES
 from .judging import JudgedTrainer
 from .kl import KLTrainer
 from .recording import RecordingTrainer
@@ -16,26 +14,8 @@ from .shaping import ShapingTrainer
 from .surviving import SurvivingTrainer
 
 
-def require_engine(config) -> None:
-    """Refuse pixels that only our engine scales where another one trains: to a model without pixels, a video is no error.
-
-    Raises:
-        ValueError: says which setting to change.
-    """
-    strategy = config.actor_rollout_ref.actor.strategy
-    if OmegaConf.select(config, "data.mixture.pixels") == "uint8" and strategy not in STRATEGIES:
-        raise ValueError(
-            f"actor_rollout_ref.actor.strategy={strategy} trains with an engine that takes pixels as floats only: set "
-            f"data.mixture.pixels=float32, or the strategy to {' or '.join(STRATEGIES)}"
-        )
-
-
 class Extended(RecordingTrainer, SurvivingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, KLTrainer):
     """All that we add, to go before a trainer of verl; where two change the same method, the first calls the second."""
-
-    def __init__(self, config):
-        require_engine(config)
-        super().__init__(config)
 
 
 @register_trainer("sv6d_sync")

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from statistics import mean
 from typing import NamedTuple
 
-import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ..launching.pools import nodes_needed
 from .asynchrony import batches_ahead
@@ -20,6 +19,7 @@ from .memory import GB, TIGHT, offloaded, require_fsdp
 from .model_size import ModelSize
 from .subject import Subject
 
+SHARING = "sv6d.verl_plugin.rollouts.manager.SharingManager"
 ASSUMED_NODE = 2000
 """GB of a node of eight GPUs where `sv6d.node_gb` does not say and it is not this one."""
 
@@ -54,9 +54,10 @@ def sequence_tokens(subject: Subject) -> float:
 
 
 def token_bytes(config: DictConfig, model: ModelSize) -> int:
-    """Bytes of the pixels of one vision token on their way to the trainer."""
-    value = np.dtype(OmegaConf.select(config, "data.mixture.pixels", default="float32"))
-    return model.patches * model.patch_values * value.itemsize
+    """Bytes of the pixels of one vision token on their way to the trainer: one a value where our rollouts send them, else eight, as
+    verl stores float32 and, a second time, what SGLang would take."""
+    ours = config.actor_rollout_ref.rollout.agent.agent_loop_manager_class == SHARING
+    return model.patches * model.patch_values * (1 if ours else 8)
 
 
 def node_memory(config: DictConfig, model: ModelSize, tokens: float) -> Held:

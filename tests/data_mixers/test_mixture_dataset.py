@@ -1,4 +1,4 @@
-"""verl's dataset on the mixture: the stream, its exact resumption, stand-ins for bad rows, refills, shared decoding."""
+"""verl's dataset on the mixture: the stream, its exact resumption, stand-ins for bad rows, refills, decoding."""
 
 import asyncio
 import json
@@ -10,9 +10,8 @@ from itertools import islice
 
 import pytest
 from omegaconf import OmegaConf
-from sv6d.data_mixers import Mixture, MixtureMismatch, verl_dataset
+from sv6d.data_mixers import Mixture, MixtureMismatch
 from sv6d.data_mixers.media import probe
-from sv6d.data_mixers.memo import Memo
 from sv6d.data_mixers.prompt_length import prompt_builder, prompt_tokens
 from sv6d.data_mixers.rows import RowError, read_rows, write_rows
 from sv6d.data_mixers.torch_loader import PositionLoader
@@ -107,7 +106,6 @@ def test_fewer_validation_rows_are_taken_evenly_over_the_tasks(build, config):
             {"mixture": {"lenght": 3}},
             "data.mixture.lenght is unknown; data.mixture takes weights, mode, seed, exhausted, on",
         ),
-        ({"mixture": {"length": 3, "pixels": "bytes"}}, "data.mixture.pixels is 'bytes'; set it to float32 or uint8"),
         ({"shuffle": True}, "data.shuffle=False"),
         ({"filter_overlong_prompts": True}, "filter_overlong_prompts"),
         ({"val_files": None}, "held-out"),
@@ -475,58 +473,20 @@ def test_a_refill_is_a_row_that_can_be_used(dataset, spoil):
     assert {name(dataset.refill("subject", number)) for number in range(6)} == {("subject", "a"), ("subject", "c")}
 
 
-# Shared decoding
+# Decoding
 
 
-@pytest.fixture
-def decodings(monkeypatch):
-    """How often media were decoded."""
-    calls = []
-    monkeypatch.setattr(verl_dataset, "_DECODED", Memo(1 << 30))
-    for name in ("fetch", "fetch_image"):
-        original = getattr(verl_dataset, name)
-        counted = lambda *args, original=original: calls.append(1) or original(*args)  # noqa: E731
-        monkeypatch.setattr(verl_dataset, name, counted)
-    return calls
+def test_a_failed_decoding_names_the_file_and_is_not_kept(data, dataset, config):
+    def decode(messages):
+        return asyncio.run(MixtureDataset.process_multi_modal_info(messages, 16, config))
 
-
-def decode_together(messages, times, config):
-    async def gather():
-        return await asyncio.gather(
-            *(MixtureDataset.process_multi_modal_info(messages, 16, config) for _ in range(times))
-        )
-
-    return asyncio.run(gather())
-
-
-def test_the_rollouts_of_a_prompt_decode_once(dataset, config, decodings):
-    messages = next(item for item in map(dataset.__getitem__, range(2)) if item["data_source"] == "subject")[
-        "raw_prompt"
-    ]
-    rollouts = decode_together(messages, 8, config) + decode_together(messages, 1, config)
-    assert len(decodings) == 1
-    frames = [videos[0][0] for _, videos, _ in rollouts]
-    assert all(each is frames[0] for each in frames)
-    rollouts[0][1][0][1]["fps"] = None  # what one rollout does to its metadata does not reach the others
-    assert rollouts[1][1][0][1]["fps"] == 25.0
-
-
-def test_media_that_are_no_paths_are_not_shared(config, decodings):
-    from PIL import Image
-
-    image = {"type": "image", "image": Image.new("RGB", (64, 64))}
-    decode_together([{"role": "user", "content": [image]}], 2, config)
-    assert len(decodings) == 2
-
-
-def test_a_failed_decoding_is_not_kept(data, dataset, config, decodings):
     messages = next(item for item in map(dataset.__getitem__, range(2)) if item["data_source"] == "ocr_regular")[
         "raw_prompt"
     ]
     path = data / "media" / "lost.png"
     messages[1]["content"][0]["image"] = str(path)
     with pytest.raises(RowError, match=r"do not decode: .*lost\.png.*FileNotFoundError.*sv6d data validate"):
-        decode_together(messages, 1, config)
+        decode(messages)
     path.write_bytes((data / "media" / "a.png").read_bytes())
-    [(images, videos, audios)] = decode_together(messages, 1, config)
+    images, videos, audios = decode(messages)
     assert (images[0].size, videos, audios) == ((96, 64), None, None)  # two by three patches of 32

@@ -2,15 +2,11 @@
 
 import asyncio
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
-from sv6d.data_mixers import verl_dataset
-from sv6d.data_mixers.memo import Memo
 from sv6d.data_mixers.rows import Example, to_rl_row
-from sv6d.data_mixers.verl_dataset import MixtureDataset, share_processor_output
-from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+from sv6d.data_mixers.verl_dataset import MixtureDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
 PIXELS = {"min_pixels": 32 * 32, "max_pixels": 64 * 64, "total_pixels": 64 * 64 * 64}
@@ -59,40 +55,3 @@ def test_a_clip_is_held_in_bytes_of_which_the_processor_makes_what_it_makes_of_f
         for levels in (frames, frames.float())
     ]
     assert torch.equal(*made)
-
-
-class Counting:
-    """A processor that counts its calls."""
-
-    def __init__(self, processor):
-        self.processor, self.calls = processor, 0
-
-    def __getattr__(self, name):
-        return getattr(self.processor, name)
-
-    def __call__(self, **inputs):
-        self.calls += 1
-        return self.processor(**inputs)
-
-
-def test_the_rollouts_of_a_prompt_share_the_processors_output(processor, counting_video, monkeypatch):
-    monkeypatch.setattr(verl_dataset, "_PROCESSED", Memo(1 << 30))
-    share_processor_output()
-    counting = Counting(processor)
-    worker = SimpleNamespace(
-        processor=counting, tokenizer=processor.tokenizer, _get_mm_processor_kwargs=lambda audios=None: {}
-    )
-
-    def inputs(media, ids):
-        output = SimpleNamespace(multi_modal_data=media, mm_processor_kwargs=None)
-        return AgentLoopWorker._compute_multi_modal_inputs(worker, output, torch.tensor([ids]))
-
-    first = inputs({"videos": decode(counting_video, fps=2.0)}, [1, 2])
-    first.pop("video_grid_thw")  # verl pops keys of what it gets
-    second = inputs({"videos": decode(counting_video, fps=2.0)}, [3, 4, 5])
-    assert counting.calls == 1
-    assert second["pixel_values_videos"] is first["pixel_values_videos"]
-    assert second["video_grid_thw"].tolist() == [[2, 4, 4]]  # 4 frames in pairs, 64 x 64 pixels in patches of 16
-    assert inputs({"videos": decode(counting_video, fps=4.0)}, [1])["video_grid_thw"].tolist() == [[4, 4, 4]]
-    assert "pixel_values_videos" not in inputs({}, [1, 2])
-    assert counting.calls == 3

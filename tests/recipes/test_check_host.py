@@ -24,8 +24,9 @@ def test_rollouts_that_run_ahead_keep_their_pixels_too():
     assert node_memory(recipe_with("leum_8b_1node"), MODEL, 15_000).ahead == STEP
 
 
-def test_pixels_as_floats_take_four_times_as_much():
-    assert node_memory(recipe_with("leum_8b_sync", "data.mixture.pixels=float32"), MODEL, 15_000).stored == 4 * STEP
+def test_verls_own_rollouts_store_pixels_twice_and_as_floats():
+    setting = "actor_rollout_ref.rollout.agent.agent_loop_manager_class=null"
+    assert node_memory(recipe_with("leum_8b_sync", setting), MODEL, 15_000).stored == 8 * STEP
 
 
 def test_over_nodes_pixels_lie_in_eight_units_in_turn_and_are_copied_where_they_are_trained():
@@ -48,7 +49,8 @@ def test_tokens_of_a_sequence_are_the_mean_of_the_tasks_whatever_their_rows(tmp_
         ("leum_8b_sync", ["sv6d.node_gb=2000"], "note"),  # 2 x 0.29 TB and 105 GB offloaded
         ("leum_8b_1node", ["sv6d.node_gb=2000"], "note"),  # 0.29 TB, as much ahead, copied, and 105 GB
         ("leum_8b_sync", ["sv6d.node_gb=600"], "error"),
-        ("leum_8b_sync", ["data.mixture.pixels=float32"], "warning"),  # 2 x 1.18 TB; 2,000 GB are only assumed
+        # 16 x 0.29 TB; 2,000 GB are only assumed
+        ("leum_8b_sync", ["actor_rollout_ref.rollout.agent.agent_loop_manager_class=null"], "warning"),
         ("leum_8b_async", ["sv6d.node_gb=2000"], "note"),  # 0.07 TB, as much ahead, 0.1 TB
         # 7,980 tokens: 15 GB, copied, and as much ahead, and 26 GB
         ("leum_2b_1gpu", ["sv6d.node_gb=90", "sv6d.model=Qwen/Qwen3-VL-2B-Instruct"], "note"),
