@@ -124,15 +124,26 @@ def verl_config_folder() -> Path:
 
 
 def register_resolvers() -> None:
-    """The arithmetic that recipes use to scale one another: `${product:a,b}`, `${sum:a,b}`, and `${count:a,b}`, a product
-    rounded to a whole number of at least 1."""
+    """The arithmetic that recipes use to scale one another: `${product:a,b}`, `${sum:a,b}`, and `${count:a,b}` (`_count`)."""
     resolvers = {
         "product": lambda *factors: math.prod(map(float, factors)),
         "sum": lambda *terms: sum(terms),
-        "count": lambda *factors: max(1, round(math.prod(map(float, factors)))),
+        "count": _count,
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
+
+
+def _count(*factors: float | str) -> int:
+    """A product rounded to a whole number of at least 1.
+
+    Raises:
+        ValueError: a factor is not above 0, or no number: 1 would be the opposite of what was asked for.
+    """
+    product = math.prod(map(float, factors))
+    if not all(0 < float(factor) < math.inf for factor in factors):
+        raise ValueError(f"{' x '.join(map(str, factors))} counts nothing; set each to a number above 0")
+    return max(1, round(product))
 
 
 def _check_complete(config: DictConfig, path: Path) -> None:
@@ -141,9 +152,13 @@ def _check_complete(config: DictConfig, path: Path) -> None:
         example = " ".join(f"{key}=..." for key in unset)
         raise RecipeError(f"recipe {path.stem} leaves open what only you can say: {', '.join(unset)}. Add {example}")
     try:
-        OmegaConf.to_container(config, resolve=True)
+        for block in filter(None, (config.get("sv6d"), config)):  # a fault in ours is found there, not where it is used
+            OmegaConf.to_container(block, resolve=True)
     except OmegaConfBaseException as error:
-        raise RecipeError(f"recipe {path.stem}: {error}") from error
+        reason = str(error).splitlines()[0].rpartition("while resolving interpolation: ")[2]
+        raise RecipeError(
+            f"recipe {path.stem}: {error.full_key}={leaves(config).get(error.full_key)}: {reason}"
+        ) from error
 
 
 def _explain(error: HydraException, kind: Kind, path: Path) -> str:

@@ -103,6 +103,26 @@ def test_a_scaled_recipe_rounds_counts_and_keeps_one():
     assert OmegaConf.to_container(config, resolve=True) == {"a": 3, "b": 1, "c": pytest.approx(1e-3), "d": 10}
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("sv6d.scale.prompts=-1", "sv6d.prompts_per_task=${count:30,${sv6d.scale.prompts}}: 30 x -1 counts nothing"),
+        (
+            "sv6d.video_tokens=0",
+            "video.total_pixels=${count:${sv6d.video_tokens},1024}: 0 x 1024 counts nothing; set each",
+        ),
+        ("sv6d.scale.steps=inf", "sv6d.steps=${count:150,${sv6d.scale.steps}}: 150 x inf counts nothing"),
+        (
+            "sv6d.scale.steps=few",
+            "sv6d.steps=${count:150,${sv6d.scale.steps}}: could not convert string to float: 'few'",
+        ),
+        ("sv6d.seed=${nothing}", "sv6d.seed=${nothing}: Interpolation key 'nothing' not found"),
+    ],
+)
+def test_a_factor_that_leaves_nothing_is_refused_where_it_is_used_and_not_taken_for_one(override, said):
+    assert said in error_of(compose, "grpo", "cpu_demo", [*OPEN, override])
+
+
 def test_leaves_are_dotted_names_with_unresolved_values():
     assert leaves(OmegaConf.create({"a": {"b": "${c}", "d": {}}, "c": "???"})) == {"a.b": "${c}", "a.d": {}, "c": "???"}
 
