@@ -12,11 +12,23 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ..launching.pools import is_separate
 from .finding import Finding, counted, error, note, warning
 from .subject import Subject
+
+
+COUNTS = {
+    "trainer.total_training_steps": "sv6d.scale.steps or this key",
+    "trainer.nnodes": "it",
+    "trainer.n_gpus_per_node": "it",
+    "data.train_batch_size": "sv6d.prompts_per_task or this key",
+    "actor_rollout_ref.actor.ppo_mini_batch_size": "it",
+    "actor_rollout_ref.rollout.n": "sv6d.group_size",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size": "it",
+}
+"""What there has to be one of at least, for a run and for the arithmetic of the checks; and what to set."""
 
 
 class Batch(NamedTuple):
@@ -95,13 +107,11 @@ def syncs_of(config: DictConfig) -> int:
 def signal(subject: Subject) -> Iterator[Finding]:
     """There are steps, prompts, and rollouts that differ within their group: else nothing is learned."""
     config, rollout = subject.config, subject.config.actor_rollout_ref.rollout
-    for key, count, mend in (
-        ("trainer.total_training_steps", config.trainer.total_training_steps, "sv6d.scale.steps or this key"),
-        ("data.train_batch_size", config.data.train_batch_size, "sv6d.prompts_per_task or this key"),
-    ):
-        if not count or count < 1:
-            yield error(f"{key}={count}: schedule and mixture are laid out for so many; set {mend} to 1 or more")
-    if rollout.n < 2 and str(config.algorithm.adv_estimator).startswith(("grpo", "gdpo", "rloo", "opo")):
+    for key, mend in COUNTS.items():
+        count = OmegaConf.select(config, key)
+        if count is None or (not isinstance(count, str) and count < 1):  # `keys.wrong_kinds` names words
+            yield error(f"{key}={count}: of these a run has 1 at least; set {mend} to 1 or more")
+    if rollout.n == 1 and str(config.algorithm.adv_estimator).startswith(("grpo", "gdpo", "rloo", "opo")):
         yield error(
             f"actor_rollout_ref.rollout.n={rollout.n}: a rollout that is alone in its group is compared with nothing; set "
             f"sv6d.group_size to 2 or more (Table 3: 8)"

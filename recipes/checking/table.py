@@ -121,7 +121,7 @@ def quick(config: DictConfig) -> list[Finding]:
     """
     subject = Subject(config)
     found = [finding for one in CHECKS if one.quick for finding in run(one, subject)]
-    found += [finding._replace(check="GPUs") for finding in inputs.enough_gpus(config)]
+    found += run(Check("GPUs", lambda subject: inputs.enough_gpus(subject.config)), subject)
     refuse(found)
     return found
 
@@ -144,7 +144,7 @@ def run(one: Check, subject: Subject) -> Iterator[Finding]:
 
 def refuse(findings: Iterable[Finding]) -> None:
     """Raises RecipeError with all errors among the findings, where there are some."""
-    errors = [finding.text for finding in findings if finding.level == "error"]
+    errors = [_named(finding) for finding in findings if finding.level == "error"]
     if len(errors) == 1:
         raise RecipeError(errors[0])
     if errors:
@@ -153,4 +153,8 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 def line(finding: Finding) -> str:
     """A finding as a line of text."""
-    return f"{finding.level}: {finding.check}: {finding.text}" if finding.check else f"{finding.level}: {finding.text}"
+    return f"{finding.level}: {_named(finding)}"
+
+
+def _named(finding: Finding) -> str:
+    return f"{finding.check}: {finding.text}" if finding.check else finding.text

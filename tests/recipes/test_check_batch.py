@@ -17,9 +17,12 @@ def on(nodes, *overrides, recipe="leum_8b_1node"):
     [
         ("actor_rollout_ref.rollout.n=1", "rollout.n=1: a rollout that is alone in its group is compared with nothing"),
         ("actor_rollout_ref.rollout.temperature=0", "temperature=0: all rollouts of a prompt are then alike"),
-        ("trainer.total_training_steps=0", "trainer.total_training_steps=0: schedule and mixture"),
-        ("trainer.total_training_steps=null", "trainer.total_training_steps=None: schedule and mixture"),
-        ("data.train_batch_size=0", "data.train_batch_size=0: schedule and mixture"),
+        ("trainer.total_training_steps=0", "trainer.total_training_steps=0: of these a run has 1 at least"),
+        ("trainer.total_training_steps=null", "trainer.total_training_steps=None: of these a run has 1 at least"),
+        ("data.train_batch_size=0", "set sv6d.prompts_per_task or this key to 1 or more"),
+        ("trainer.nnodes=0", "trainer.nnodes=0: of these a run has 1 at least; set it to 1 or more"),
+        ("trainer.n_gpus_per_node=-1", "trainer.n_gpus_per_node=-1: of these a run has 1 at least"),
+        ("sv6d.group_size=0", "actor_rollout_ref.rollout.n=0: of these a run has 1 at least; set sv6d.group_size"),
     ],
 )
 def test_a_run_that_could_not_learn_is_refused(setting, said):

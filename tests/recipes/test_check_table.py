@@ -81,7 +81,7 @@ def test_a_launch_with_errors_is_refused_with_all_of_them(launched):
         quick(launched(*wrong))
     head, *sentences = refused.value.message.splitlines()
     assert head == "4 reasons not to start:" and all(sentence.startswith("- ") for sentence in sentences)
-    assert "trainer.savefreq is read by nothing" in sentences[0]
+    assert sentences[0].startswith("- keys: trainer.savefreq is read by nothing")
     assert "actor.ppo_micro_batch_size_per_gpu=100 does not divide a rank's share of 312" in sentences[1]
     assert "rollout.log_prob_micro_batch_size_per_gpu=100" in sentences[2]  # follows the actor's in this recipe
     assert "alhpa" in sentences[3]
@@ -98,10 +98,21 @@ def test_the_quick_checks_of_a_cpu_recipe_import_nothing_heavy(launched, tmp_pat
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_a_single_error_is_a_sentence():
+@pytest.mark.parametrize(
+    "setting", ["trainer.nnodes=0", "trainer.n_gpus_per_node=0", "sv6d.group_size=0", "sv6d.gpu_gb=big"]
+)
+@pytest.mark.parametrize("recipe", ["leum_8b_1node", "leum_8b_async"])
+def test_a_value_that_nothing_can_be_reckoned_with_is_the_only_reason_whatever_stumbles_over_it(recipe, setting):
+    of = subject(recipe, setting)
+    found = [finding for one in CHECKS if one.quick and one.name != "inputs" for finding in run(one, of)]
+    [(level, check, text)] = [finding for finding in found if finding.level == "error"]
+    assert check in ("group", "values") and setting.partition("=")[0] in text
+
+
+def test_a_single_error_is_a_sentence_under_its_checks_name():
     with pytest.raises(RecipeError) as refused:
         refuse([Finding("note", "a", "fine"), Finding("error", "b", "it is wrong; do this")])
-    assert refused.value.message == "it is wrong; do this"
+    assert refused.value.message == "b: it is wrong; do this"
     assert refuse([Finding("warning", "a", "slow")]) is None
 
 
