@@ -96,6 +96,8 @@ def train(
         if done >= steps:
             console.print(f"{title}: {run_dir} is complete, {done} of {steps} steps; nothing to do", highlight=False)
             return
+        if done == 0 and config.trainer.resume_mode == "auto":
+            _tell_of_beginning_anew(run_dir, Path(config.trainer.default_local_dir), console)
         while True:
             if stop.since is not None or by_hand.exists():
                 raise Preempted(_preempted(title, None, done, steps, run_dir))
@@ -236,6 +238,17 @@ def only_one(run_dir: Path, patience: float, title: str, console: Console) -> It
                 )
                 break
         yield lock.fileno()
+
+
+def _tell_of_beginning_anew(run_dir: Path, saved: Path, console: Console) -> None:
+    """A run that recorded steps and has no checkpoint, of a `trainer.save_freq` of -1 or since somebody removed it."""
+    recorded = find_parts(run_dir / ROLLOUTS)
+    if recorded:
+        console.print(
+            f"[yellow]no checkpoint in {saved}: steps {recorded[0].first} to {max(part.last for part in recorded)}, recorded in "
+            f"{run_dir}, are begun anew[/]; their record is kept beside the new one, in {ROLLOUTS}-001 or the next free number",
+            highlight=False,
+        )
 
 
 def _why_not(config: DictConfig, end: End, restarts: int, limit: int, *, made: int, again: bool) -> str:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..rewards import COMPONENTS
-from .parts import ROLLOUTS, bundle_oldest, cut_after, part_name, write_whole
+from .parts import ROLLOUTS, bundle_oldest, cut_after, find_parts, part_name, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +89,38 @@ def read_dropped(directory: Path) -> dict[str, Any]:
 
 def set_aside(metrics: Path) -> None:
     """Moves an earlier attempt's `metrics.jsonl` to `metrics-001.jsonl`, ...: verl's file logger empties the one that it opens."""
-    if metrics.exists() and metrics.stat().st_size:
-        earlier = (
-            file.stem.removeprefix(f"{metrics.stem}-") for file in metrics.parent.glob(f"{metrics.stem}-*.jsonl")
-        )
-        last = max((int(number) for number in earlier if number.isdigit()), default=0)
-        metrics.rename(metrics.with_name(f"{metrics.stem}-{last + 1:03d}{metrics.suffix}"))
+    if _has_lines(metrics):
+        metrics.rename(_numbered(metrics))
+
+
+def set_run_aside(directory: Path) -> None:
+    """Moves all that an earlier run recorded here, its metrics too, to `rollouts-001/`, ...
+
+    Readers look for `rollouts/` and for the nearest metrics: they take no step of it for one of the run that begins anew.
+    """
+    told = [path for path in (directory / ABOUT, directory / DROPPED) if path.exists()]
+    metrics = [path for path in (directory / METRICS, *directory.glob("metrics-*.jsonl")) if _has_lines(path)]
+    if not metrics and not find_parts(directory / ROLLOUTS):
+        for path in told:  # of a run that did not come to its first step
+            path.unlink()
+        return
+    aside = _numbered(directory / ROLLOUTS)
+    (directory / ROLLOUTS).rename(aside)
+    (directory / ROLLOUTS).mkdir()
+    for path in (*metrics, *told):
+        path.rename(aside / path.name)
+
+
+def _has_lines(metrics: Path) -> bool:
+    """An empty one is left alone: a logger may have it open."""
+    return metrics.exists() and metrics.stat().st_size > 0
+
+
+def _numbered(path: Path) -> Path:
+    """The next free name: `metrics-001.jsonl`, `rollouts-001`."""
+    taken = (other.stem.removeprefix(f"{path.stem}-") for other in path.parent.glob(f"{path.stem}-*{path.suffix}"))
+    last = max((int(number) for number in taken if number.isdigit()), default=0)
+    return path.with_name(f"{path.stem}-{last + 1:03d}{path.suffix}")
 
 
 class Recorder:
@@ -104,7 +130,7 @@ class Recorder:
         directory: the run's folder; made when missing.
         resume_step: the step that training continues after. Parts of later steps belong to work that is about to be done
             again and are removed; verl's `metrics.jsonl`, which its file logger empties at every start, is `set_aside`.
-            0 begins a new run: what an earlier one left is removed. None leaves everything where it is.
+            0 begins a new run: what an earlier one left is moved out of its way (`set_run_aside`). None leaves everything where it is.
         about: facts of the run that the report shows and that no row holds, e.g. `{"mixture": {task: weight}}`; kept in
             `<directory>/about.json`.
 
@@ -194,21 +220,11 @@ class Recorder:
         """Removes what a killed writer left half-written and what `resume_step` makes void; keeps verl's metrics."""
         for path in self.parts.glob("*.tmp"):
             path.unlink()
-        if resume_step is not None:
-            cut_after(self.parts, resume_step, self._schema)
-        metrics = self.directory / METRICS
         if resume_step == 0:
-            # Not an empty file: a logger may have it open.
-            held = [metrics] if metrics.exists() and metrics.stat().st_size else []
-            for path in [
-                self.directory / DROPPED,
-                self.directory / ABOUT,
-                *self.directory.glob("metrics-*.jsonl"),
-                *held,
-            ]:
-                path.unlink(missing_ok=True)
-        elif resume_step:
-            set_aside(metrics)
+            set_run_aside(self.directory)
+        elif resume_step is not None:
+            cut_after(self.parts, resume_step, self._schema)
+            set_aside(self.directory / METRICS)
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:

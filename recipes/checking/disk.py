@@ -37,6 +37,11 @@ def kept(config: DictConfig) -> int:
 def free_disk(subject: Subject) -> Iterator[Finding]:
     """Bytes of the checkpoints to come against what is free where `trainer.default_local_dir` will be."""
     config = subject.config
+    if config.trainer.save_freq <= 0:
+        yield warning(
+            f"trainer.save_freq={config.trainer.save_freq} saves no checkpoint: a run that dies is begun anew, and one that ends "
+            f"leaves no model. Set it to how many steps a failure may cost"
+        )
     require_fsdp(config)
     each, count = checkpoint_bytes(config, subject.model), kept(config)
     folder = Path(config.trainer.default_local_dir).absolute()

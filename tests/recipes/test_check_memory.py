@@ -216,3 +216,11 @@ def test_a_folder_in_which_nothing_may_be_written_is_an_error(tmp_path, monkeypa
     assert (
         level == "error" and f"nothing may be written in {tmp_path}. Set sv6d.run_dir to a folder of your own" in text
     )
+
+
+def test_a_run_that_saves_nothing_is_told_that_nothing_of_it_can_be_continued(tmp_path):
+    of = subject("leum_8b_1node", f"sv6d.run_dir={tmp_path}", "trainer.save_freq=-1")
+    (level, text), _ = findings(disk.free_disk, of)
+    assert level == "warning" and text.startswith(
+        "trainer.save_freq=-1 saves no checkpoint: a run that dies is begun anew"
+    )

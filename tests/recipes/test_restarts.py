@@ -6,6 +6,7 @@ The jobs are small fakes: scripts that read and write checkpoints, metrics and r
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import textwrap
@@ -244,6 +245,17 @@ def test_a_complete_run_is_left_alone(tmp_path):
     again = Run(tmp_path, steps=6)
     assert "is complete, 6 of 6 steps; nothing to do" in again.go()
     assert again.begun_after == [0]
+
+
+def test_a_run_whose_checkpoints_are_gone_is_begun_anew_and_says_so(tmp_path):
+    """A finished one too: nothing else knows that it was finished."""
+    assert "begun anew" not in Run(tmp_path, steps=6).go()
+    shutil.rmtree(tmp_path / "checkpoints")
+    again = Run(tmp_path, steps=6)
+    assert (
+        f"no checkpoint in {tmp_path}/checkpoints: steps 1 to 6, recorded in {tmp_path}, are begun anew" in again.go()
+    )
+    assert again.begun_after == [0, 0]
 
 
 def test_a_job_that_dies_of_its_shutdown_after_the_last_step_has_done_its_work(tmp_path):

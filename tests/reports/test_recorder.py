@@ -182,14 +182,48 @@ def test_metrics_that_were_set_aside_are_never_written_over(tmp_path):
     assert (tmp_path / "metrics-003.jsonl").read_text() == "three"
 
 
-def test_a_new_run_in_an_old_folder_does_not_inherit_its_parts_and_metrics(tmp_path):
-    with Recorder(tmp_path) as recorder:
+def test_a_new_run_in_an_old_folder_does_not_inherit_its_parts_and_metrics_nor_erase_them(tmp_path):
+    with Recorder(tmp_path, about={"mixture": {"subject": 3}}) as recorder:
         recorder.write([row()], step=9)
     for name in ("metrics-001.jsonl", "metrics.jsonl"):  # the latter stays where the new run logs elsewhere
         (tmp_path / name).write_text("old")
     Recorder(tmp_path, resume_step=0).close()
     assert list((tmp_path / "rollouts").iterdir()) == []
-    assert not list(tmp_path.glob("metrics*"))
+    assert {path.name for path in tmp_path.iterdir()} == {"rollouts", "rollouts-001"}
+    kept = {path.name for path in (tmp_path / "rollouts-001").iterdir()}
+    assert kept == {"step-000009.parquet", "metrics-001.jsonl", "metrics.jsonl", "about.json"}
+
+
+def test_no_reader_takes_a_run_that_was_set_aside_for_a_part_of_the_new_one(tmp_path):
+    """The old one had more steps, and a validation before the first."""
+    for steps, resume_step in ((9, None), (2, 0)):
+        with Recorder(tmp_path, resume_step=resume_step) as recorder:
+            lines = [json.dumps({"step": 0, "data": {"val-core/subject/reward/mean@1": 0.1}})] if steps == 9 else []
+            for step in range(1, steps + 1):
+                recorder.write([row()], step=step)
+                lines.append(json.dumps({"step": step, "data": {"timing_s/step": float(steps)}}))
+            (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    run = load_run(tmp_path)
+    assert sorted(run.rollouts.step) == list(run.metrics.index) == [1, 2]
+    assert run.metrics["timing_s/step"].tolist() == [2.0, 2.0] and list(run.metrics) == ["timing_s/step"]
+
+
+def test_every_run_that_is_begun_anew_is_kept(tmp_path):
+    for step in (1, 2, 3):
+        with Recorder(tmp_path, resume_step=0) as recorder:
+            recorder.write([row()], step=step)
+    parts = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*.parquet"))
+    assert parts == [
+        "rollouts-001/step-000001.parquet",
+        "rollouts-002/step-000002.parquet",
+        "rollouts/step-000003.parquet",
+    ]
+
+
+def test_a_run_that_came_to_no_step_leaves_nothing_to_keep(tmp_path):
+    Recorder(tmp_path, resume_step=0, about={"mixture": None}).close()
+    Recorder(tmp_path, resume_step=0).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["rollouts"]
 
 
 def test_a_count_of_lost_rows_that_cannot_be_read_keeps_nobody_from_training(tmp_path):
