@@ -1,6 +1,8 @@
 """`sv6d sft`: compose a recipe, check what can be checked in a second, and train with verl's SFT trainer (section 5.1)."""
 
+import os
 import shlex
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,15 +11,22 @@ import click
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from ..reports.recorder import set_aside
 from ..sft.rows import count_rows
 from . import check_sft, restarts
 from .checking import line, refuse
 from .checking.inputs import model_folder, row_folder
 from .compose import SHOWN, compose, make_absolute, shown
 
+JOB = ["-m", "sv6d.sft.train"]
+SLURM_JOB = "SLURM_JOB_ID"
+"""The variable by which Slurm tells that this runs in a job of it."""
+
 
 def train(config: DictConfig, console: Console | None = None) -> None:
     """Train in child processes, one a rank, until the run is complete; an interrupted run continues from its last checkpoint.
+
+    Several nodes are those of the Slurm job that this runs in; without one, `prepare_nodes` says what to start.
 
     Leaves in `sv6d.run_dir` what `restarts.train` does, `skipped_rows.jsonl` (only if a row had to be skipped), and
     `checkpoints/global_step_<n>/huggingface`.
@@ -31,10 +40,11 @@ def train(config: DictConfig, console: Console | None = None) -> None:
     make_absolute(config)
     check(config, console)
     plan_steps(config)
-    if config.trainer.nnodes > 1:
+    if config.trainer.nnodes > 1 and SLURM_JOB not in os.environ:
         prepare_nodes(config, console)
         return
-    restarts.train(config, job_command(config), title="SFT", shards="", describe=describe_step, console=console)
+    job = job_command(config)
+    restarts.train(config, job, title="SFT", shards="", describe=describe_step, console=console, by_file=True)
 
 
 def plan_steps(config: DictConfig) -> None:
@@ -70,28 +80,56 @@ def check(config: DictConfig, console: Console) -> None:
 
 
 def prepare_nodes(config: DictConfig, console: Console) -> None:
-    """Write the run's configuration and say what to start on each node: there is no Ray that reaches them all."""
+    """Write the run's configuration and say what to start on each node: there is no Ray or Slurm that reaches them all.
+
+    Metrics of an earlier attempt are set aside here, as nothing else does it on the way to verl's logger, which empties its file.
+    """
     run_dir = Path(config.sv6d.run_dir).absolute()
     run_dir.mkdir(parents=True, exist_ok=True)
+    set_aside(run_dir / "metrics.jsonl")
     OmegaConf.save(config, run_dir / restarts.CONFIG, resolve=True)
+    nodes = config.trainer.nnodes
     env = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in config.sv6d.env.items())
-    line = (
-        f"{env} torchrun --nnodes={config.trainer.nnodes} --nproc-per-node={config.trainer.n_gpus_per_node} "
-        f"--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m sv6d.sft.train {shlex.quote(str(run_dir / restarts.CONFIG))}"
-    )
+    line = f"{env} {torchrun(config, 'NODE', 'HOST', '29500')} {shlex.quote(str(run_dir / restarts.CONFIG))}"
     console.print(
-        f"{run_dir / restarts.CONFIG} is ready for {config.trainer.nnodes} nodes that share this folder. Start on each of them, "
-        f"with the first one's name for HOST; the same line again continues after the last whole checkpoint:",
+        f"{run_dir / restarts.CONFIG} is ready for {nodes} nodes that share this folder. Start on each of them, with 0 to {nodes - 1} "
+        f"for NODE and the address of node 0 for HOST. To continue after the last whole checkpoint: this command again, then the same "
+        f"lines. `sv6d launch slurm --sft` does all of that on Slurm.",
         highlight=False,
     )
     console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def job_command(config: DictConfig) -> list[str]:
-    """The command that starts one training process a rank on this node; it wants the configuration's path."""
-    ranks = config.trainer.n_gpus_per_node
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    return [*torchrun, "-m", "sv6d.sft.train"]
+    """The command that starts one training process a rank, on this machine or on each node of the Slurm job that this is the first
+    node of; it wants the configuration's path."""
+    ranks, nodes = config.trainer.n_gpus_per_node, config.trainer.nnodes
+    if nodes == 1:
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *JOB]
+    address, port = meeting_place()
+    # --overlap: beside whatever step this runs in. --cpu-bind: else a task, and with it all ranks of a node, may get a single core.
+    step = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--cpu-bind=none"]
+    ends = ["--kill-on-bad-exit=1", "--quit-on-interrupt"]
+    return ["srun", *step, *ends, "bash", "-c", f'exec {torchrun(config, "$SLURM_NODEID", address, port)} "$1"', "sft"]
+
+
+def torchrun(config: DictConfig, node: str, address: str, port: str) -> str:
+    """What starts the ranks of one node of several; a rendezvous of torchrun's own (c10d) would fail on nodes that do not know each
+    other's names."""
+    where = f"--nnodes={config.trainer.nnodes} --node-rank={node} --master-addr={address} --master-port={port}"
+    program = shlex.quote(sys.executable)
+    return (
+        f"{program} -m torch.distributed.run {where} --nproc-per-node={config.trainer.n_gpus_per_node} {' '.join(JOB)}"
+    )
+
+
+def meeting_place() -> tuple[str, str]:
+    """Address and free port of this machine, for ranks elsewhere."""
+    from ray.util import get_node_ip_address
+
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return get_node_ip_address(), str(probe.getsockname()[1])
 
 
 def describe_step(step: int, data: dict) -> str | None:
@@ -121,7 +159,8 @@ def command(recipe: str, overrides: tuple[str, ...], cfg: str | None):
       sv6d sft leum_8b sv6d.data=data sv6d.model=Qwen/Qwen3-VL-8B-Instruct sv6d.run_dir=runs/leum_sft
       sv6d sft cpu_demo --cfg job sv6d.data=D sv6d.model=M sv6d.run_dir=R
 
-    The same command again continues an interrupted run from its last checkpoint.
+    The same command again continues an interrupted run from its last checkpoint. SIGTERM, or the file checkpoints/stop in the run's
+    folder, has it save and end (exit status 75). Several nodes: `sv6d launch slurm --sft`, or what this command then prints.
     """
     config = compose("sft", recipe, list(overrides))
     if cfg:

@@ -48,6 +48,8 @@ class Job(NamedTuple):
     total_steps: int
     describe: Callable[[int, dict], str | None]
     """(step, data) to the text of the step's line; None prints nothing."""
+    stop: Path | None = None
+    """A file that asks the job to save and end; None: SIGTERM does. torchrun answers SIGTERM by ending its ranks."""
 
 
 class Limits(NamedTuple):
@@ -169,7 +171,7 @@ class StopRequest:
 def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open: tuple[int, ...] = ()) -> End:
     """Run a job to its end, and show a line for each step that appears in its metrics; none of its processes outlives it.
 
-    On SIGTERM the job is sent one too, and has `limits.grace` seconds. On Ctrl-C, and where it makes no step for
+    On SIGTERM the job is asked to stop, and has `limits.grace` seconds. On Ctrl-C, and where it makes no step for
     `limits.stalled_after` seconds and `SLOW_STEPS` times as long as its longest, it is ended.
 
     Args:
@@ -220,7 +222,7 @@ def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open
                 now = time.monotonic()
                 if stop.since is not None and not told:
                     told = True
-                    child.send_signal(signal.SIGTERM)
+                    ask_to_stop(job, child)
                     bar.console.print(
                         f"{job.title}: SIGTERM; the job has {limits.grace:g} s (sv6d.grace) to save and end",
                         highlight=False,
@@ -237,6 +239,15 @@ def run(job: Job, stop: StopRequest, limits: Limits, console: Console, keep_open
         raise
     end_session(child.pid)
     return End(status, last, stalled, tail(job.log, since=printed_before))
+
+
+def ask_to_stop(job: Job, child: subprocess.Popen) -> None:
+    """Have a job save and end."""
+    if job.stop is None:
+        child.send_signal(signal.SIGTERM)
+    else:
+        job.stop.parent.mkdir(parents=True, exist_ok=True)
+        job.stop.touch()
 
 
 def described(job: Job, step: int, data: dict) -> str | None:

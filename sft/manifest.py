@@ -19,6 +19,8 @@ from .checkpoints import STEP, TRACKER
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"
 """A file in a checkpoint that is being saved, or that was found damaged: it is rubbish, and goes with the next rotation."""
+STOP = "stop"
+"""A file among a run's checkpoints that asks the run to save and end."""
 BLOCK = 1 << 22
 PAUSES = (1.0, 5.0, 20.0)
 """Seconds between tries to read a file: a network's file system may be away for a moment, and what counts as damaged is removed."""

@@ -1,4 +1,4 @@
-"""`sv6d launch`: a GRPO recipe on Slurm, on a Ray cluster that is up, or on Kubernetes."""
+"""`sv6d launch`: a recipe on Slurm; a GRPO recipe on a Ray cluster that is up, or on Kubernetes."""
 
 import shlex
 import sys
@@ -9,10 +9,11 @@ import click
 import yaml
 from omegaconf import DictConfig
 
+from .. import check_sft
 from ..checking import CHECKS, line, refuse
 from ..checking.subject import Subject
 from ..checking.table import run
-from ..compose import RecipeError, compose, find_recipe
+from ..compose import Kind, RecipeError, compose, find_recipe
 from . import kubernetes, ray_job, slurm
 from .pools import describe, pools
 
@@ -29,13 +30,14 @@ def _with_recipe(command):
     return command
 
 
-@click.group(name="launch", short_help="Start a GRPO recipe on Slurm, Ray or Kubernetes.")
+@click.group(name="launch", short_help="Start a recipe on Slurm, Ray or Kubernetes.")
 def command():
     """Start `sv6d grpo RECIPE [OVERRIDES]` on a cluster: the same command, the same recipe, the same run.
 
     \b
       one machine      sv6d grpo leum_8b_1node sv6d.data=... sv6d.model=... sv6d.run_dir=...
       Slurm            sv6d launch slurm RECIPE ... -o run.sbatch      then: sbatch run.sbatch
+                       sv6d launch slurm --sft RECIPE ...              the same for `sv6d sft`
       a Ray cluster    sv6d launch ray RECIPE ... --address http://HEAD:8265
       Kubernetes       sv6d launch kubernetes RECIPE ... --image IMAGE -o run.yaml      then: kubectl apply -f run.yaml
 
@@ -48,6 +50,7 @@ def command():
 
 @command.command("slurm", short_help="Write a batch file for sbatch.")
 @_with_recipe
+@click.option("--sft", is_flag=True, help="RECIPE is one of `sv6d sft`.")
 @_OUT
 @click.option("--time", default="24:00:00", show_default=True, help="Limit of one attempt, as Slurm writes it.")
 @click.option("--partition", help="Where it is queued.")
@@ -63,17 +66,21 @@ def command():
 @click.option(
     "--attempts", default=20, show_default=True, help="How often a run that the time limit cuts short goes on."
 )
-def slurm_command(recipe, overrides, dry_run, out, time, partition, account, extra, setup, attempts):
-    """Write the batch file of RECIPE: Ray on every node of the job, the run on the first.
+def slurm_command(recipe, overrides, dry_run, sft, out, time, partition, account, extra, setup, attempts):
+    """Write the batch file of RECIPE: for GRPO Ray on every node of the job, the run on the first.
 
     \b
       sv6d launch slurm leum_8b_async sv6d.data=D sv6d.model=M sv6d.run_dir=R --partition gpu -o run.sbatch
+      sv6d launch slurm --sft leum_8b trainer.nnodes=4 sv6d.data=D sv6d.model=M sv6d.run_dir=R -o run.sbatch
       sbatch run.sbatch
 
     Before the time limit (sv6d.grace and a minute) Slurm warns the run, which saves, ends, and is queued again, until it is complete.
     The file is short and yours to edit.
     """
-    config = composed(recipe, overrides)
+    if sft and dry_run:
+        raise click.BadParameter("`sv6d sft` has no dry run; leave --dry-run out", param_hint="--dry-run")
+    config = composed_sft(recipe, overrides) if sft else composed(recipe, overrides)
+    command = run_command("sft" if sft else "grpo", recipe, overrides, dry_run)
     chosen = {"partition": partition, "account": account}
     settings = slurm.Settings(
         time=time,
@@ -83,7 +90,7 @@ def slurm_command(recipe, overrides, dry_run, out, time, partition, account, ext
         warned=not dry_run,
         extra=(*(f"--{name}={value}" for name, value in chosen.items() if value), *extra),
     )
-    text = slurm.batch_file(config, grpo_command(recipe, overrides, dry_run), settings)
+    text = slurm.batch_file(config, command, settings)
     _write(text, out, config, "sbatch {}")
 
 
@@ -102,7 +109,7 @@ def ray_command(recipe, overrides, dry_run, address, follow):
     """
     config = composed(recipe, overrides)
     _need_absolute(config, "the job does not start in this folder")
-    job = ray_job.submit(address, config, grpo_command(recipe, overrides, dry_run))
+    job = ray_job.submit(address, config, run_command("grpo", recipe, overrides, dry_run))
     click.echo(f"submitted as {job}: {describe(pools(config))}", err=True)
     click.echo(f"stop it with: ray job stop {job} --address {address}", err=True)
     if follow and not ray_job.follow(address, job, lambda text: click.echo(text, nl=False)):
@@ -144,7 +151,7 @@ def kubernetes_command(recipe, overrides, dry_run, out, volume, **chosen):
         chosen["attempts"] = 0
     settings = kubernetes.Settings(claim=claim, mount=mount, **chosen)
     _write(
-        _yaml(kubernetes.manifest(config, grpo_command(recipe, overrides, dry_run), settings)),
+        _yaml(kubernetes.manifest(config, run_command("grpo", recipe, overrides, dry_run), settings)),
         out,
         config,
         "kubectl apply -f {}",
@@ -158,7 +165,7 @@ def composed(recipe: str, overrides: tuple[str, ...]) -> DictConfig:
         RecipeError: it would wait in a queue only to fail.
     """
     config = compose("grpo", recipe, list(overrides))
-    subject = Subject(config)
+    subject = Subject(config, here=False)
     found = [finding for one in CHECKS if one.quick and one.name != "inputs" for finding in run(one, subject)]
     refuse(found)
     address = config.ray_kwargs.ray_init.get("address")
@@ -173,11 +180,18 @@ def composed(recipe: str, overrides: tuple[str, ...]) -> DictConfig:
     return config
 
 
-def grpo_command(recipe: str, overrides: tuple[str, ...], dry_run: bool) -> list[str]:
+def composed_sft(recipe: str, overrides: tuple[str, ...]) -> DictConfig:
+    """As `composed`, of a recipe of `sv6d sft`."""
+    config = compose("sft", recipe, list(overrides))
+    refuse(check_sft.settings(config))
+    return config
+
+
+def run_command(kind: Kind, recipe: str, overrides: tuple[str, ...], dry_run: bool) -> list[str]:
     """The command that the cluster runs; a recipe that is a file is named by its whole path."""
-    path = find_recipe("grpo", recipe)
+    path = find_recipe(kind, recipe)
     name = recipe if recipe == path.stem else str(path)
-    return ["sv6d", "grpo", name, *overrides, *(["--dry-run"] if dry_run else [])]
+    return ["sv6d", kind, name, *overrides, *(["--dry-run"] if dry_run else [])]
 
 
 def _this_environment() -> tuple[str, ...]:

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+ASSUMED_NODE = 1600
+"""GB of its own memory that a run has of a node of eight GPUs, where nothing says: such nodes have some 2,000, and pods less."""
+
 
 class Pool(NamedTuple):
     """GPUs with one purpose.
@@ -30,9 +33,11 @@ class Pool(NamedTuple):
 
 def pools(config: DictConfig) -> list[Pool]:
     """The trainer's GPUs; those of rollouts and of a reward model where they have their own."""
-    trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
-    per_node = trainer.n_gpus_per_node
+    trainer, per_node = config.trainer, config.trainer.n_gpus_per_node
     found = [Pool("training", "trainer.nnodes x trainer.n_gpus_per_node", trainer.nnodes, per_node, per_node, 3)]
+    if is_warm_start(config):
+        return found
+    rollout = config.actor_rollout_ref.rollout
     if is_separate(config):
         keys = "actor_rollout_ref.rollout.nnodes x .n_gpus_per_node"
         found.append(Pool("rollouts", keys, rollout.nnodes, rollout.n_gpus_per_node, replica(rollout), 2))
@@ -41,6 +46,11 @@ def pools(config: DictConfig) -> list[Pool]:
         keys = "reward.reward_model.nnodes x .n_gpus_per_node"
         found.append(Pool("reward model", keys, judge.nnodes, judge.n_gpus_per_node, judge.n_gpus_per_node, 3))
     return found
+
+
+def is_warm_start(config: DictConfig) -> bool:
+    """Whether this is a run of `sv6d sft`: it has no rollouts, and no Ray."""
+    return "actor_rollout_ref" not in config
 
 
 def mode_of(config: DictConfig) -> str:
@@ -62,6 +72,11 @@ def replica(rollout: DictConfig) -> int:
 def nodes_needed(config: DictConfig) -> int:
     """Nodes, where every pool has nodes of its own."""
     return sum(pool.nodes for pool in pools(config))
+
+
+def node_gb(config: DictConfig) -> float:
+    """GB of a node's own memory: stated, or assumed."""
+    return config.sv6d.get("node_gb") or ASSUMED_NODE
 
 
 def logical_resources(config: DictConfig) -> dict[str, str]:

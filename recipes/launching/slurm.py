@@ -1,5 +1,6 @@
-"""The batch file of a run on Slurm: a header that says what the recipe needs, and `slurm.sh`, which starts Ray on every node of the
-job, then the run, and hands on Slurm's warning before the time limit.
+"""The batch file of a run on Slurm: a header that says what the recipe needs; for GRPO `slurm_ray.sh`, which starts Ray on every node
+of the job; and `slurm.sh`, which starts the run and hands on Slurm's warning before the time limit. A warm start has no Ray: its run
+starts a process on each node itself (`launch_sft`).
 """
 
 import re
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from ..compose import RecipeError
-from .pools import logical_resources, nodes_needed, notice_seconds, pools
+from .pools import is_warm_start, logical_resources, nodes_needed, notice_seconds, pools
 
 
 class Settings(NamedTuple):
@@ -49,16 +50,28 @@ def batch_file(config: DictConfig, command: list[str], settings: Settings) -> st
             "",
             "# The environment; it must be at the same place on every node.",
             *settings.setup,
-            "# What runs, on the first node, once Ray is up.",
+            "# What runs, on the first node.",
             f"command=({shlex.join(command)})",
-            "# Further options of `ray start` on each node; GPUs it finds itself.",
-            f"ray_options=({shlex.join(ray_options(config))})",
             "# How often a run that the time limit cuts short goes on.",
             f"attempts={settings.attempts}",
             "",
-            files(__package__).joinpath("slurm.sh").read_text(),
+            script(config),
         ]
     )
+
+
+def script(config: DictConfig) -> str:
+    """What the batch file does, below its settings."""
+    here = files(__package__)
+    if is_warm_start(config):
+        before = ["bring_up() { :; }"]
+    else:
+        before = [
+            "# Further options of `ray start` on each node; GPUs it finds itself.",
+            f"ray_options=({shlex.join(ray_options(config))})",
+            here.joinpath("slurm_ray.sh").read_text(),
+        ]
+    return "\n".join([*before, here.joinpath("slurm.sh").read_text()])
 
 
 def directives(config: DictConfig, settings: Settings) -> list[str]:
@@ -121,4 +134,5 @@ def _one_line(option: str) -> str:
 
 
 def ray_options(config: DictConfig) -> list[str]:
+    """Of `ray start`."""
     return [f"--{name}={value}" for name, value in logical_resources(config).items()]

@@ -4,31 +4,13 @@ set -euo pipefail
 warned= run=
 trap 'warned=1; [ -z "$run" ] || kill -TERM "$run" 2>/dev/null || true' TERM
 
-# Ray's head runs here, on the job's first node, where Slurm runs this script; one more Ray process on each other node.
-mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-ip=$(python -c 'import ray; print(ray.util.get_node_ip_address())')
-port=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
-# A token of this job's own: whoever reaches a Ray cluster can run code there. Without this, the head may ask for one that the others lack.
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
-RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
-ray start --head --block --node-ip-address="$ip" --port="$port" --include-dashboard=false "${ray_options[@]}" &
-ray_head=$!
-trap 'kill "$ray_head" 2>/dev/null || true' EXIT
-until (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null; do
-  kill -0 "$ray_head" || { echo "Ray's head did not start on ${nodes[0]}; its own words are above" >&2; exit 1; }
-  sleep 1
-done
-export RAY_ADDRESS=$ip:$port
-others=$((${#nodes[@]} - 1))
-if [ "$others" -gt 0 ]; then
-  srun --overlap --nodes="$others" --ntasks="$others" --ntasks-per-node=1 --exclude="${nodes[0]}" \
-    ray start --block --address="$RAY_ADDRESS" "${ray_options[@]}" &
-fi
+# What the run needs on the nodes before it starts.
+bring_up
 
-# The run. It waits until every node has joined, asks each whether it is fit, and says what to change where one is not.
+# The run. It waits until every node is there, and says what to change where one is not fit.
 "${command[@]}" &
 run=$!
-if [ -n "$warned" ]; then kill -TERM "$run" 2>/dev/null || true; fi # while Ray was starting
+if [ -n "$warned" ]; then kill -TERM "$run" 2>/dev/null || true; fi # before the run was there
 status=0
 wait "$run" || status=$?
 while kill -0 "$run" 2>/dev/null; do # a signal had ended the wait, not the run

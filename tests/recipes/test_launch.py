@@ -102,6 +102,26 @@ def test_the_batch_file_says_what_the_recipe_needs():
     assert f"command=(sv6d grpo leum_8b_async {' '.join(PLACES)})" in text.splitlines()
 
 
+def test_the_batch_file_of_a_warm_start_asks_for_its_nodes_and_brings_up_no_ray():
+    text = launch("slurm", "--sft", "leum_8b", "trainer.nnodes=4", *PLACES).output
+    assert {"--job-name=sv6d-leum", "--nodes=4", "--gpus-per-node=8", "--signal=B:TERM@360"} <= set(options_of(text))
+    assert f"command=(sv6d sft leum_8b trainer.nnodes=4 {' '.join(PLACES)})" in text.splitlines()
+    assert "ray" not in text.lower().split("# what the run needs")[1] and "bring_up() { :; }" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["data.train_batch_size=30"], "data.train_batch_size=30 does not divide over 8 ranks"),
+        (["model.lora_rank=8"], "The warm start trains all weights"),
+        (["--dry-run"], "`sv6d sft` has no dry run"),
+    ],
+)
+def test_a_warm_start_that_would_wait_in_a_queue_only_to_fail_is_refused(arguments, sentence):
+    result = launch("slurm", "--sft", "leum_8b", *PLACES, *arguments)
+    assert result.exit_code != 0 and sentence in result.output
+
+
 @pytest.fixture
 def batch(demo):
     """The batch file of the demo's run, of which settings of the site and of the `sv6d:` block are given."""

@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from sv6d.recipes.compose import compose
+from sv6d.recipes.launching import slurm
 
 BIN = Path(sys.executable).parent
 DOUBLES = {
@@ -29,9 +30,10 @@ def start(tmp_path):
         (tmp_path / name).write_text(f"#!/bin/bash\n{lines}\n")
         (tmp_path / name).chmod(0o755)
 
-    def run(command: str) -> subprocess.Popen:
-        header = f"command=({command})\nray_options=()\nattempts=2\n"
-        (tmp_path / "run.sh").write_text(header + files("sv6d.recipes.launching").joinpath("slurm.sh").read_text())
+    def run(command: str, kind="grpo") -> subprocess.Popen:
+        config = compose(kind, "cpu_demo", ["sv6d.data=D", "sv6d.model=M", "sv6d.run_dir=R"])
+        header = f"command=({command})\nattempts=2\n"
+        (tmp_path / "run.sh").write_text(header + slurm.script(config))
         about = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "one", "PATH": f"{tmp_path}:{BIN}:{os.environ['PATH']}"}
         words = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         started.append(subprocess.Popen(["bash", "run.sh"], cwd=tmp_path, env={**os.environ, **about}, **words))
@@ -48,6 +50,18 @@ def test_the_run_ends_the_job_with_its_own_status(start, tmp_path):
     said, _ = job.communicate(timeout=60)
     assert job.returncode == 3 and "trained on" in said
     assert not (tmp_path / "requeued").exists()  # nobody had warned it
+
+
+def test_a_warm_start_has_no_ray_and_the_same_end(start, tmp_path):
+    job = start("bash -c 'echo trained; trap \"exit 75\" TERM; touch up; while true; do sleep 0.1; done'", "sft")
+    end = time.monotonic() + 60
+    while not (tmp_path / "up").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    said, _ = job.communicate(timeout=50)
+    assert job.returncode == 75 and "the run goes on in attempt 2 of this job" in said
+    assert not (tmp_path / "starting").exists() and (tmp_path / "requeued").read_text() == "requeue 7\n"
 
 
 def test_a_warning_that_comes_while_ray_starts_is_not_lost(start, tmp_path):

@@ -233,7 +233,7 @@ def test_verl_places_trainer_and_rollouts_on_nodes_of_their_own(cluster, config)
     ("ran", "status"), [("printenv RAY_ADDRESS RAY_JOB_STOP_WAIT_TIME_S", 0), ("printenv NO_SUCH", 1)]
 )
 def test_a_job_of_the_cluster_runs_where_its_head_is_and_its_words_and_end_come_back(ran, status, cluster, monkeypatch):
-    monkeypatch.setattr(launch_cli, "grpo_command", lambda *_: ran.split())  # in place of a run of minutes
+    monkeypatch.setattr(launch_cli, "run_command", lambda *_: ran.split())  # in place of a run of minutes
     places = ["sv6d.data=/mnt/data", "sv6d.model=/mnt/model", "sv6d.run_dir=/mnt/run"]
     address = f"http://{cluster.head_node.webui_url}"
     result = CliRunner().invoke(main, ["launch", "ray", "cpu_demo", *places, "--address", address])

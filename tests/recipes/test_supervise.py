@@ -166,6 +166,25 @@ def test_sigterm_is_passed_on_to_the_job_which_has_time_to_save(tmp_path):
     assert "the job has 30 s (sv6d.grace) to save and end" in shown
 
 
+def test_a_job_that_would_end_at_sigterm_is_asked_by_a_file(tmp_path):
+    """As torchrun would, and its ranks with it."""
+    code = (
+        TWO_STEPS
+        + """
+    import time
+    while not os.path.exists(os.environ["FOLDER"] + "/checkpoints/stop"):
+        time.sleep(0.01)
+    print("saved")
+"""
+    )
+    stop = tmp_path / "checkpoints" / "stop"
+    out = io.StringIO()
+    with StopRequest() as asked:
+        asked_by_file = job(tmp_path, code, describe=terminate)._replace(stop=stop)
+        end = run(asked_by_file, asked, LIMITS, Console(file=out, width=200))
+    assert (end.status, end.words) == (0, "chatter\nsaved")
+
+
 def test_a_job_that_takes_longer_than_the_grace_is_ended(tmp_path):
     deaf = SAVES_AND_ENDS.replace("sys.exit(75)", "return").replace(
         "signal.signal(signal.SIGTERM, end)",

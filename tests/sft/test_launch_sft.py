@@ -170,6 +170,32 @@ def test_one_process_a_rank(config):
     ]
 
 
+def test_on_several_nodes_of_slurm_the_ranks_of_each_are_started_there(config, monkeypatch):
+    monkeypatch.setattr(cli, "meeting_place", lambda: ("10.0.0.1", "4711"))
+    config.trainer.update(nnodes=2, n_gpus_per_node=3)
+    *srun, shell, option, line, name = cli.job_command(config)
+    assert {"srun", "--nodes=2", "--ntasks=2", "--kill-on-bad-exit=1"} <= set(srun)
+    assert (shell, option, name) == ("bash", "-c", "sft")  # the configuration's path comes after it, as $1
+    assert line == (
+        f"exec {sys.executable} -m torch.distributed.run --nnodes=2 --node-rank=$SLURM_NODEID --master-addr=10.0.0.1 "
+        '--master-port=4711 --nproc-per-node=3 -m sv6d.sft.train "$1"'
+    )
+
+
+def test_without_slurm_it_is_said_what_to_start_where(config, monkeypatch, tmp_path):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    config.trainer.nnodes = 2
+    config.data.micro_batch_size_per_gpu = 3
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
+    out = io.StringIO()
+    cli.train(config, Console(file=out, width=200))
+    assert "with 0 to 1 for NODE and the address of node 0 for HOST" in " ".join(out.getvalue().split())
+    assert "--nnodes=2 --node-rank=NODE --master-addr=HOST --master-port=29500" in out.getvalue().splitlines()[-1]
+    assert (tmp_path / "run" / "config.yaml").exists()
+    assert (tmp_path / "run" / "metrics-001.jsonl").exists()  # verl's logger would empty it
+
+
 def finish(config, step, ranks=1):
     from pathlib import Path
 
