@@ -25,7 +25,13 @@ PORT = 8765
 @click.option("--figures", type=click.Path(path_type=Path), help="Write each chart as PDF, SVG and PNG to this folder.")
 @click.option("--check", is_flag=True, help="Print what the diagnosis found; exit with 4 on an alarm.")
 @click.option("--watch", is_flag=True, help="Serve the page on localhost; it follows the runs while they train.")
-@click.option("--port", default=PORT, show_default=True, help="Of --watch; 0 takes any that is free.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=PORT,
+    show_default=True,
+    help="Of --watch; 0 takes any that is free.",
+)
 def command(
     runs: tuple[Path, ...],
     output: Path | None,
@@ -71,15 +77,21 @@ def _load(runs: Sequence[Path]) -> list[Run]:
 
 
 def _optional(work: Callable[[], Any]) -> Any:
-    """Does the work; where a library of the extra is missing or a file cannot be written, a sentence says so."""
+    """Does the work; where a library of the extra is missing, a sentence says so."""
     try:
         return work()
     except ModuleNotFoundError as error:
         if error.name not in OPTIONAL:
             raise
         raise click.ClickException(f"{error.name} is not installed: pip install 'sv6d[reports]'") from None
+
+
+def _writing(path: Path, write: Callable[[], Any]) -> Any:
+    """Writes to `path`; where that fails, a sentence names it as it was asked for."""
+    try:
+        return write()
     except OSError as error:
-        raise click.ClickException(f"{error.filename}: cannot be written ({error.strerror}).") from None
+        raise click.ClickException(f"{path}: cannot be written ({error.strerror}).") from None
 
 
 def _make(loaded: list[Run], output: Path | None, json_path: Path | None, figures: Path | None) -> dict[str, Any]:
@@ -88,16 +100,18 @@ def _make(loaded: list[Run], output: Path | None, json_path: Path | None, figure
 
     shown = gather(loaded)
     if output:
-        write_text(output, render(shown))
+        page = render(shown)
+        _writing(output, lambda: write_text(output, page))
         click.echo(f"page     {output}")
     if json_path:
-        write_text(json_path, json.dumps(shown, indent=1, allow_nan=False) + "\n")
+        text = json.dumps(shown, indent=1, allow_nan=False) + "\n"
+        _writing(json_path, lambda: write_text(json_path, text))
         click.echo(f"numbers  {json_path}")
     if figures:
         from .printed import write_figures
 
         with click.progressbar(write_figures(shown["runs"], figures), label="figures", file=sys.stderr) as files:
-            count = sum(1 for _ in files)
+            count = _writing(figures, lambda: sum(1 for _ in files))
         click.echo(f"figures  {figures}: {count} files, figure3.pdf among them")
     return shown
 
@@ -115,10 +129,14 @@ def _tell(run: Run, shown: dict[str, Any], named: bool) -> None:
     for name in ("reward", "entropy", "length"):
         if ends[f"{name}_first"] is not None:
             click.echo(f"{name:8} {ends[f'{name}_first']:.3f} -> {ends[f'{name}_last']:.3f}")
+    for name, (first, last) in shown["supervised"]["ends"].items():
+        click.echo(f"{name} loss {first:.3f} -> {last:.3f}")
 
 
 def _tell_findings(runs: list[dict[str, Any]]) -> bool:
     """Prints what the diagnosis found; True when there is an alarm."""
+    from .diagnosis import RULES
+
     for run in runs:
         prefix = f"{run['name']}: " if len(runs) > 1 else ""
         for found in run["findings"]:
@@ -130,7 +148,10 @@ def _tell_findings(runs: list[dict[str, Any]]) -> bool:
             click.echo(f"{found['level']}: {prefix}{found['title']}{' (' + ', '.join(about) + ')' if about else ''}")
             click.echo(f"  {found['evidence']}\n  try: {found['advice']}")
     levels = [found["level"] for run in runs for found in run["findings"]]
-    click.echo(f"{levels.count('alarm')} alarm(s), {levels.count('warning')} warning(s)")
+    unjudged = (
+        f", {levels.count('unjudged')} of {len(RULES) * len(runs)} rules unjudged" if "unjudged" in levels else ""
+    )
+    click.echo(f"{levels.count('alarm')} alarm(s), {levels.count('warning')} warning(s){unjudged}")
     return "alarm" in levels
 
 

@@ -2,7 +2,7 @@
 
 By step and task: reward, entropy, length and components (Table 4's terms); how rewards spread within groups; the mixture
 that was asked for and the one that was trained on; truncation, staleness, KL, failures; the time of a step by phase, of a
-reward and of a judgement.
+reward and of a judgement. Of supervised fine-tuning: losses and learning rates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ..schema import TASKS
-from .runs import ENDS, OUTSIDE_STEP, Run, dynamics, heldout_scores, summary
+from .means import mean
+from .runs import ENDS, OUTSIDE_STEP, Run, dynamics, ends_of, heldout_scores, is_supervised, summary
 from .spread import group_shares, group_spreads, spreads
 
 COMPONENT_MEASURES = ("format", "iou", "label", "similarity", "judge")
@@ -53,6 +54,8 @@ LEFT_OUT = {
     "skipped_groups": "sv6d/skipped_groups",
 }
 """What the trainer left out or added, under verl's names for it; each is a count in the steps that have it."""
+LOSSES = {"training": "train/loss", "validation": "val/loss"}
+ALL_RATES = "train/lr"
 SHOWN = 5  # skipped data rows that are named on the page; the file lists them all
 
 
@@ -70,6 +73,7 @@ def numbers(run: Run) -> dict[str, Any]:
         "tasks": tasks,
         "overall": _overall(rollouts, groups, curves, run.metrics),
         "by_task": _by_task(rollouts, groups, run.metrics, tasks, steps),
+        "rollouts": _counts(rollouts, tasks, steps),
         "components": _components(rollouts, tasks),
         "groups": group_shares(groups, tasks),
         "spread": spreads(groups, tasks, steps),
@@ -78,6 +82,7 @@ def numbers(run: Run) -> dict[str, Any]:
         "requested": _metrics_by_task(run.metrics, "mixture/{task}/requested", tasks, steps),
         "replaced": _metrics_by_task(run.metrics, "mixture/{task}/replaced", tasks, steps),
         "timing": _timing(run.metrics, steps),
+        "supervised": _supervised(run.metrics, steps),
         "failures": _failures(run, rollouts, tasks),
         "missing": list(run.missing),
         "notes": list(run.notes),
@@ -175,6 +180,12 @@ def _metrics_by_task(metrics: pd.DataFrame, key: str, tasks: list[str], steps: l
     return {task: metrics[name].reindex(steps).tolist() for task, name in keys.items() if name in metrics}
 
 
+def _counts(rollouts: pd.DataFrame, tasks: list[str], steps: list[int]) -> dict[str, list[int]]:
+    """task -> how many rollouts each step has; tasks without any are left out."""
+    table = pd.crosstab(rollouts["step"], rollouts["task"]).reindex(steps, fill_value=0)
+    return {task: table[task].tolist() for task in tasks if task in table}
+
+
 def _components(rollouts: pd.DataFrame, tasks: list[str]) -> dict[str, dict]:
     """task -> component -> means over the first and the last five steps. Components that do not apply are left out."""
     recorded = np.unique(rollouts["step"])
@@ -229,6 +240,24 @@ def _timing(metrics: pd.DataFrame, steps: list[int]) -> dict[str, list]:
         inside = table.drop(columns=["step", *outside], errors="ignore").sum(axis=1)
         table["other"] = (table["step"] - inside).clip(lower=0.0)
     return {name: table[name].tolist() for name in table}
+
+
+def _supervised(metrics: pd.DataFrame, steps: list[int]) -> dict[str, dict]:
+    """Of supervised fine-tuning: `losses` and `rates` (by component of the model, or of all), a value a step; `ends`, means of
+    each loss over its first and last five values. All are empty in a run of reinforcement learning."""
+    if not is_supervised(metrics):
+        return {"losses": {}, "rates": {}, "ends": {}}
+    losses = {name: metrics[key] for name, key in LOSSES.items() if key in metrics and metrics[key].notna().any()}
+    rates = {
+        key.removesuffix("/lr"): metrics[key] for key in sorted(metrics) if key.endswith("/lr") and key != ALL_RATES
+    }
+    if not rates and ALL_RATES in metrics:
+        rates = {"all": metrics[ALL_RATES]}
+    return {
+        "losses": {name: series.reindex(steps).tolist() for name, series in losses.items()},
+        "rates": {name: series.reindex(steps).tolist() for name, series in rates.items()},
+        "ends": {name: [mean(end) for end in ends_of(series)] for name, series in losses.items()},
+    }
 
 
 def _failures(run: Run, rollouts: pd.DataFrame, tasks: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@
   const read = (page) => JSON.parse(page.getElementById("data").textContent);
   const TIMELINE = { l: 66, r: 6, t: 2, b: 34 };  // margins of the shots of an answer
   const SLICE_MS = 40, NEWS_MS = 2000;
-  let { tasks, runs, panels } = read(document);
+  let { tasks, runs, panels, counts } = read(document);
   const choice = { without: new Set(), runsWithout: new Set(), scope: "all", measure: "reward", smooth: Number(byId("smooth").value) };
 
   const css = (name) => styles.getPropertyValue(name).trim();
@@ -102,8 +102,40 @@
     return { ...trace, text: trace.text.map((text, i) => fitted(text, trace.x[i] * scale - 6)) };
   }
 
+  // Figure 3 over the tasks that are chosen: their means, weighed by their rollouts of the step, as the mean over all is.
+  function overChosen(panel, { meta, y }) {
+    const parts = panel.data.filter((t) => t.meta.scope === "task" && t.meta.run === meta.run && !choice.without.has(t.meta.task));
+    const count = (task, i) => (counts[meta.run][task] || [])[i] ?? 1;  // where no rollouts are known, tasks weigh alike
+    return y.map((_, i) => {
+      const held = parts.filter((part) => part.y[i] !== null).map((part) => [count(part.meta.task, i), part.y[i]]);
+      const whole = held.reduce((sum, [weight]) => sum + weight, 0);
+      return whole ? held.reduce((sum, [weight, value]) => sum + weight * value, 0) / whole : null;
+    });
+  }
+
+  const chosen = () => tasks.filter((task) => !choice.without.has(task)).length;
+  const someChosen = () => `${chosen()} of ${tasks.length} tasks`;
+  const reckoned = (panel) => panel.layout.meta?.key && choice.scope === "all" && chosen() < tasks.length;
+
+  function seen(panel) {
+    const found = panel.data.filter(shown);
+    if (!reckoned(panel)) return found;
+    return found.map((trace) => ({ ...trace, y: overChosen(panel, trace), name: runs.length > 1 ? trace.name : someChosen() }));
+  }
+
+  // What a caption says of all tasks is said of the chosen ones.
+  function retell(panel, drawn) {
+    const told = figureOf(panel).querySelector("figcaption p");
+    told.dataset.said ??= told.textContent;
+    const values = drawn.find((trace) => !trace.meta.derived)?.y.filter((value) => value !== null) || [];
+    const mean = (some) => Number((some.reduce((sum, value) => sum + value, 0) / some.length).toPrecision(3));
+    const ends = `first five steps ${mean(values.slice(0, 5))}, last five ${mean(values.slice(-5))}`;
+    told.textContent = !reckoned(panel) ? told.dataset.said : !values.length ? `Over ${someChosen()}: not measured.`
+      : runs.length > 1 ? `A line for each run, over ${someChosen()}; the thin lines are not smoothed.` : `Over ${someChosen()}: ${ends}.`;
+  }
+
   function traces(panel, narrow) {
-    return panel.data.filter(shown).flatMap((raw) => {
+    return seen(panel).flatMap((raw) => {
       const trace = painted(filtered(raw, narrow));
       if (!trace.meta.smooth || choice.smooth === 0) return [trace];
       return [{ ...trace, opacity: 0.35, hoverinfo: "skip", hovertemplate: "", showlegend: false, line: { ...trace.line, width: 1 } },
@@ -111,6 +143,9 @@
           hovertemplate: "step %{x}: %{customdata:.4g}, smoothed %{y:.4g}<extra>%{fullData.name}</extra>" }];
     });
   }
+
+  // Several runs are named above, or in a key that a phone keeps in sight; on paper every chart has its own, since pages part them.
+  const named = (own) => (runs.length === 1 ? !own.key : root.classList.contains("printing") && !(own.key && choice.scope === "task"));
 
   function layout(panel, drawn, narrow) {
     const grid = css("--line"), soft = css("--soft"), own = panel.layout.meta || {};
@@ -121,7 +156,7 @@
       ...panel.layout,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("--ink") },
-      margin: { l: 48, r: 12, t: 8, b: 40 }, showlegend: (many || own.legend === true) && runs.length === 1 && !own.small && !own.key && !own.timeline,
+      margin: { l: 48, r: 12, t: 8, b: 40 }, showlegend: (many || own.legend === true) && !own.small && !own.timeline && named(own),
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 }, traceorder: "normal" },
       hoverlabel: { bgcolor: css("--card"), bordercolor: grid, font: { color: css("--ink") } },
       hovermode: panel.layout.hovermode || "closest", dragmode: coarse.matches ? false : "zoom",
@@ -163,14 +198,17 @@
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "pan2d", "zoomIn2d", "zoomOut2d"],
       toImageButtonOptions: { format: "svg", filename: panel.id } };
     const room = { width: chart.clientWidth, height: chart.clientHeight };
+    if (panel.layout.meta?.key) retell(panel, drawn);
     Plotly.react(chart, drawn, { ...layout(panel, drawn, narrow), ...room }, config);
   }
 
-  // Charts whose rows are tasks are as high as they have rows; known before they are drawn, so that nothing jumps.
+  // Charts whose rows are tasks are as high as they have rows, and hidden without any; known before they are drawn, so that
+  // nothing jumps.
   function size() {
     for (const panel of panels.filter((each) => each.layout.meta?.rows)) {
-      const chart = figureOf(panel).querySelector(".chart"), rows = new Set();
-      for (const trace of panel.data) (trace.customdata || []).forEach((task) => choice.without.has(task) || rows.add(task));
+      const figure = figureOf(panel), chart = figure.querySelector(".chart"), rows = new Set();
+      for (const trace of panel.data.filter(shown)) (trace.customdata || []).forEach((task) => choice.without.has(task) || rows.add(task));
+      figure.hidden = rows.size === 0;
       chart.style.height = `${115 + (isNarrow(chart) ? 34 : 25) * rows.size}px`;
     }
   }
@@ -216,13 +254,17 @@
     drawNear();
   }, { rootMargin: "300px" });
 
+  const whole = ({ task, layout, data }) => !task && !layout.meta?.key && !data.some(({ meta }) => meta.task || meta.axis === "task");
+
   function prepare() {
     root.dataset.scheme = dark.matches ? "dark" : "light";
     for (const part of document.querySelectorAll("[data-task], [data-run]")) {
       part.hidden = choice.without.has(part.dataset.task) || choice.runsWithout.has(part.dataset.run);
     }
-    const off = tasks.filter((task) => choice.without.has(task)).length;
-    byId("task-count").textContent = off ? `${tasks.length - off} of ${tasks.length}` : `all ${tasks.length}`;
+    const some = chosen() < tasks.length;
+    byId("task-count").textContent = some ? `${chosen()} of ${tasks.length}` : `all ${tasks.length}`;
+    for (const control of [byId("tasks-choice"), byId("scope").parentElement]) control.hidden = !tasks.length;
+    for (const panel of panels) figureOf(panel).classList.toggle("whole", some && whole(panel));
     size();
     key();
     for (const panel of panels) figureOf(panel).dataset.drawn = "false";
@@ -273,7 +315,11 @@
   window.addEventListener("afterprint", () => print(false));
   window.matchMedia("print").addEventListener("change", ({ matches }) => print(matches));
 
-  const observe = () => document.querySelectorAll("figure.panel:has(.chart)").forEach((figure) => observer.observe(figure));
+  function observe() {
+    const figures = document.querySelectorAll("figure.panel:has(.chart)");
+    figures.forEach((figure) => observer.observe(figure));
+    if (!figures.length) drawNear();  // nothing to wait for
+  }
 
   // Takes over a page that was rendered anew. Charts keep their elements, and with them the reader's zoom; choices, opened
   // details and the focus stay.
@@ -281,7 +327,7 @@
     const next = new DOMParser().parseFromString(html, "text/html");
     const opened = [...document.querySelectorAll("details[open]")].map(({ id }) => id), focus = document.activeElement?.id;
     const charts = new Map([...document.querySelectorAll("figure.panel .chart")].map((chart) => [chart.parentElement.id, chart]));
-    ({ tasks, runs, panels } = read(next));
+    ({ tasks, runs, panels, counts } = read(next));
     for (const part of ["header", "main", "#chips"]) document.querySelector(part).replaceWith(next.querySelector(part));
     for (const chart of document.querySelectorAll("figure.panel .chart")) {
       const old = charts.get(chart.parentElement.id);

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from .diagnosis import diagnose
+from .diagnosis import RULES, diagnose
 from .examples import examples
 from .figures import LABELS, PALETTE, SECTIONS, example_panels, flat, panels, shown_measures, starting_smoothness, title
 from .figures.timelines import caption, example_id
+from .figures.traces import measured
+from .means import mean
 from .numbers import COMPONENT_MEASURES, numbers, plain_data
+from .parts import write_whole
 from .runs import Run
 
 
@@ -38,10 +40,9 @@ def write_page(runs: Sequence[Run], path: str | Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The file is whole or as it was before."""
-    tmp = path.with_name(path.name + ".tmp")
-    tmp.write_text(text, encoding="utf-8")
-    os.replace(tmp, path)
+    """The file is whole or as it was before; folders above it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def render(shown: dict[str, list[dict[str, Any]]], live: int = 0) -> str:
@@ -56,6 +57,8 @@ def render(shown: dict[str, list[dict[str, Any]]], live: int = 0) -> str:
         n=runs[0],
         many=len(runs) > 1,
         live=live,
+        rules=len(RULES),
+        losses=list(dict.fromkeys(name for run in runs for name in run["supervised"]["losses"])),
         tasks=tasks,
         sections=[(key, name, [c for c in charts if c.section == key]) for key, (name, _) in SECTIONS.items()],
         measures=[(m, LABELS[m]) for m in shown_measures(runs)],
@@ -65,7 +68,14 @@ def render(shown: dict[str, list[dict[str, Any]]], live: int = 0) -> str:
         smoothing=starting_smoothness(runs),
         phases=[_phases(run["timing"]) for run in runs],
         palette={scheme: flat(scheme) for scheme in PALETTE},
-        data=_script_json({"tasks": tasks, "runs": [run["name"] for run in runs], "panels": specs}),
+        data=_script_json(
+            {
+                "tasks": tasks,
+                "runs": [run["name"] for run in runs],
+                "counts": [run["rollouts"] for run in runs],
+                "panels": specs,
+            }
+        ),
         css=_file("page.css"),
         js=_file("page.js"),
         plotly="" if live else plotly(),
@@ -108,10 +118,8 @@ def _examples(runs: list[dict]) -> list[dict[str, Any]]:
 
 def _phases(timing: dict[str, list]) -> list[tuple[str, float, float]]:
     """(phase, mean seconds where it ran, seconds in all), the longest first."""
-    table = []
-    for name, values in timing.items():
-        ran = [v for v in values if v is not None]
-        table.append((name, sum(ran) / max(len(ran), 1), sum(ran)))
+    ran = {name: values for name, values in timing.items() if measured(values)}
+    table = [(name, mean(values), sum(v or 0.0 for v in values)) for name, values in ran.items()]
     return sorted(table, key=lambda row: -row[2])
 
 

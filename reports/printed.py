@@ -35,10 +35,11 @@ STYLE = {
     "savefig.dpi": 300,
 }
 """Type stays text in PDF and SVG, so that a publisher can set it."""
-MARKERS = {"circle": "o", "circle-open": "o", "diamond": "D", "line-ns": "|"}
+MARKERS = {"circle": "o", "diamond": "D", "square": "s", "triangle-up": "^", "cross": "P", "line-ns": "|"}
 DASHES = {"solid": "-", "dash": "--", "dot": ":"}
 COLOURS = flat("light")
 COLUMN, PAGE = 3.4, 7.0  # inches: the width of a column and of a page
+KEY_LETTER = 0.06  # inches: of a letter in a legend, on average
 LETTER = 0.045  # inches: of a letter in a timeline, on average
 
 
@@ -107,15 +108,17 @@ def _single(panel: Panel, weight: float) -> Any:
 def _grid(charts: Sequence[Panel], measure: str, weight: float) -> Any:
     columns = min(4, len(charts))
     rows = math.ceil(len(charts) / columns)
-    figure, axes = _figure(PAGE * columns / 4, 1.45 * rows + 0.3, rows, columns)
+    figure, axes = _figure(max(PAGE * columns / 4, COLUMN), 1.45 * rows + 0.3, rows, columns)
     for ax, panel in zip(axes, charts, strict=False):
         _draw(ax, panel, weight, measure, legend=False)
         ax.set_title(textwrap.fill(panel.title, 22), loc="left", fontsize=7)
+        ax.set_label(panel.title)
         ax.set_ylim(panel.layout["meta"]["ranges"][measure])
     for ax in axes[len(charts) :]:
         ax.set_axis_off()
     figure.supxlabel("training step", fontsize=8)
     figure.supylabel(LABELS[measure], fontsize=8)
+    _common_legend(figure, axes)
     return figure
 
 
@@ -145,8 +148,23 @@ def _draw(ax: Any, panel: Panel, weight: float, measure: str | None = None, lege
 
 def _legend(ax: Any) -> None:
     """Below the axes, where it hides nothing."""
-    count = len(ax.get_legend_handles_labels()[0])
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=min(count, 3))
+    _below(ax.figure, dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)))
+
+
+def _below(figure: Any, handles: dict[str, Any]) -> None:
+    """As many names side by side as the figure's width holds."""
+    room = int(figure.get_figwidth() / (KEY_LETTER * (max(map(len, handles)) + 8)))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=max(min(len(handles), room, 4), 1))
+
+
+def _common_legend(figure: Any, axes: Sequence[Any]) -> None:
+    """One for all small charts; where these name their own task, it says `the task`."""
+    handles = {}
+    for ax in axes:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault("the task" if name == ax.get_label() else name, handle)
+    if len(handles) > 1:
+        _below(figure, handles)
 
 
 def _axes(ax: Any, layout: dict, place: dict[str, int]) -> None:
@@ -183,7 +201,18 @@ def _scatter(ax: Any, trace: dict, place: dict[str, int], weight: float) -> None
         symbol = trace["marker"]["symbol"]
         face = "white" if symbol.endswith("open") else color
         size = trace["marker"]["size"] / 2
-        ax.plot(x, y, MARKERS[symbol], ms=size, mfc=face, mec=color, mew=1.2, label=name, ls="", zorder=3)
+        ax.plot(
+            x,
+            y,
+            MARKERS[symbol.removesuffix("-open")],
+            ms=size,
+            mfc=face,
+            mec=color,
+            mew=1.2,
+            label=name,
+            ls="",
+            zorder=3,
+        )
         return
     if trace.get("connectgaps"):
         x, y = zip(*[(a, b) for a, b in zip(x, y, strict=True) if not math.isnan(b)], strict=True)

@@ -134,7 +134,7 @@ def summary(run: Run) -> dict[str, Any]:
     ends = {
         f"{name}_{end}": mean(series)
         for name in curves
-        for end, series in zip(("first", "last"), _ends(curves[name]), strict=True)
+        for end, series in zip(("first", "last"), ends_of(curves[name]), strict=True)
     }
     return {
         "steps": len(curves),
@@ -185,7 +185,13 @@ def heldout_scores(run: Run) -> pd.DataFrame:
     return table.dropna(how="all")
 
 
-def _ends(series: pd.Series) -> tuple[pd.Series, pd.Series]:
+def is_supervised(metrics: pd.DataFrame) -> bool:
+    """Whether they are of supervised fine-tuning, which rolls nothing out."""
+    return "train/loss" in metrics
+
+
+def ends_of(series: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """The first and the last five measured values."""
     series = series.dropna()
     return series.iloc[:ENDS], series.iloc[-ENDS:]
 
@@ -209,12 +215,12 @@ def _metrics(sources: Iterable[Source]) -> pd.DataFrame:
 
 def _missing(path: Path, told: Source | None, metrics: pd.DataFrame) -> list[str]:
     missing = []
-    if told is None:
+    if told is None and not is_supervised(metrics):
         missing.append(
             f"No rollouts ({ROLLOUTS}/step-*.parquet): train with one of the sv6d_* trainers, which record them; "
             "trainer.rollout_data_dir=DIR makes any verl run dump scores and texts."
         )
-    elif told.lacks:
+    elif told is not None and told.lacks:
         missing.append(told.lacks)
     if metrics.empty:
         missing.append(

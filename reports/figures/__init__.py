@@ -9,6 +9,7 @@ from __future__ import annotations
 from .learning import by_task, components, dynamics, heldout, shown_measures
 from .palette import PALETTE, flat
 from .signal import groups, mixture
+from .supervised import supervised
 from .timelines import example_panels, timeline
 from .traces import LABELS, Panel, starting_smoothness, title
 from .upkeep import health, scoring, timing
@@ -29,6 +30,7 @@ __all__ = [
 
 SECTIONS = {
     "dynamics": ("Training dynamics", dynamics),
+    "supervised": ("Supervised fine-tuning", supervised),
     "heldout": ("Held-out score", heldout),
     "tasks": ("Task by task", by_task),
     "components": ("Components by task", components),

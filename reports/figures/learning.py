@@ -14,8 +14,8 @@ from .traces import (
     dumbbell,
     line,
     measured,
-    points,
     run_lines,
+    run_point,
     run_points,
     sentence,
     steps_layout,
@@ -26,7 +26,8 @@ from .traces import (
 FIGURE_3 = {"entropy": "Entropy", "reward": "Mean reward", "length": "Mean response length"}
 COUNTS = ("debt", "failed")
 SEEN_AS_THEY_ARE = (*COUNTS, "kl", "share")  # not smoothed
-UNIT_MEASURES = {"reward", *COMPONENT_MEASURES, "dead_groups", "truncated"}  # in [0, 1]: one scale for every task
+UNIT_MEASURES = {"reward", *COMPONENT_MEASURES, "dead_groups", "truncated"}
+"""Shown from 0 to 1 in every task where all their values lie there; rewards of other packages need not."""
 
 
 def dynamics(runs: list[dict]) -> list[Panel]:
@@ -48,7 +49,9 @@ def _ends(runs: list[dict], measure: str) -> str:
     if len(runs) > 1:
         return "A line for each run; the thin lines are not smoothed."
     first, last = (runs[0]["summary"][f"{measure}_{end}"] for end in ("first", "last"))
-    return f"First five steps {first:.3g}, last five {last:.3g}."
+    tasks = len(runs[0]["tasks"])
+    over = f"Over all {tasks} tasks: first" if tasks > 1 else "First"
+    return f"{over} five steps {first:.3g}, last five {last:.3g}."
 
 
 def _curves_by_task(run: dict, measure: str, number: int | None) -> list[dict]:
@@ -81,11 +84,8 @@ def heldout(runs: list[dict]) -> list[Panel]:
 
 def _first_and_last(run: dict, i: int) -> list[dict]:
     before, after = run["summary"]["heldout_before"], run["summary"]["heldout_after"]
-    first = points(before, f"{run['name']}, first", i % SERIES, "circle-open")
-    last = points(after, run["name"], i % SERIES)
-    for trace in (first, last):
-        trace["meta"]["run"] = i
-    return [first | {"showlegend": False}, last]
+    first = run_point(before, f"{run['name']}, first", i, hollow=True)
+    return [first | {"showlegend": False}, run_point(after, run["name"], i)]
 
 
 def _before_and_after(run: dict, tasks: list[str]) -> tuple[str, list[dict]]:
@@ -148,19 +148,27 @@ def _heldout_points(run: dict, task: str, number: int | None) -> dict:
         "x": run["heldout"]["steps"],
         "y": run["heldout"]["tasks"][task],
         "name": name,
-        "marker": {"size": 7, "symbol": "diamond"},
+        "marker": {"size": max(9 - 2 * (number or 0), 4), "symbol": "diamond"},  # no run hides another's
         "meta": {"color": 1 if number is None else number % SERIES, "measure": "reward", "run": number or 0},
         "hovertemplate": "step %{x}: %{y:.4g}<extra>" + name + "</extra>",
     }
 
 
 def _scale(runs: list[dict], measure: str) -> list[float]:
-    if measure in UNIT_MEASURES:
-        return [-0.02, 1.02]
-    series = [list(run["by_task"][task].get(measure, [])) for run in runs for task in run["tasks"]]
+    """One scale for all tasks."""
+    series = [run["by_task"][task].get(measure, []) for run in runs for task in run["tasks"]]
     if measure == "share":
         series += [asked for run in runs for asked in run["requested"].values()]
-    return [0.0, 1.05 * max((v for values in series for v in values if v is not None), default=1.0) or 1.0]
+    if measure == "reward":
+        series += [scores for run in runs for scores in run["heldout"]["tasks"].values()]
+    values = [v for each in series for v in each if v is not None]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if measure in UNIT_MEASURES and low >= 0.0 and high <= 1.0:
+        return [-0.02, 1.02]
+    if measure in UNIT_MEASURES or low < 0.0:
+        margin = 0.05 * (high - low) or 1.0
+        return [low - margin, high + margin]
+    return [0.0, 1.05 * high or 1.0]
 
 
 def components(runs: list[dict]) -> list[Panel]:
@@ -177,6 +185,7 @@ def components(runs: list[dict]) -> list[Panel]:
             caption = f"Mean {LABELS[name]} by task, first and last five steps; 1 is best."
             first, last = ({task: e[end] for task, e in ends[0].items()} for end in ("first", "last"))
             data = dumbbell(first, last, ("first five steps", "last five steps"), having)
-        layout = tasks_layout(LABELS[name], having, range=[-0.03, 1.03])
+        inside = all(0.0 <= v <= 1.0 for each in ends for e in each.values() for v in e.values() if v is not None)
+        layout = tasks_layout(LABELS[name], having, **({"range": [-0.03, 1.03]} if inside else {}))
         found.append(Panel(f"component-{name}", "components", sentence(LABELS[name]), caption, data, layout))
     return found

@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from .palette import SERIES
 from .traces import (
+    PERCENT,
     Panel,
     all_tasks,
     band,
@@ -15,6 +16,7 @@ from .traces import (
     measured,
     points,
     run_lines,
+    run_point,
     run_points,
     share_layout,
     steps_layout,
@@ -30,7 +32,7 @@ def groups(runs: list[dict]) -> list[Panel]:
     tasks = [task for task in all_tasks(runs) if any(run["groups"].get(task, {}).get("groups") for run in runs)]
     found = []
     if tasks and len(runs) == 1:
-        layout = tasks_layout("share of groups", tasks, tickformat=".0%", range=[0, 1]) | {"barmode": "stack"}
+        layout = tasks_layout("share of groups", tasks, tickformat=PERCENT, range=[0, 1]) | {"barmode": "stack"}
         caption = (
             "Groups by the standard deviation of their rewards, over the whole run. Groups whose rewards are all equal "
             "are dead: they give no gradient."
@@ -38,7 +40,7 @@ def groups(runs: list[dict]) -> list[Panel]:
         data = _spread_bars(runs[0]["spread"])
         found.append(Panel("groups-tasks", "groups", "Reward spread within groups", caption, data, layout))
     elif tasks:
-        layout = tasks_layout("share of groups", tasks, tickformat=".0%", rangemode="tozero")
+        layout = tasks_layout("share of groups", tasks, tickformat=PERCENT, rangemode="tozero")
         caption = "Share of groups whose rewards are all equal, over the whole run: they give no gradient."
         shares = [{t: run["groups"][t]["dead_share"] for t in run["tasks"]} for run in runs]
         data = run_points(runs, shares, ".1%")
@@ -93,12 +95,19 @@ def _totals(runs: list[dict]) -> list[Panel]:
     tasks = all_tasks(runs)
     if not any(run["mixture"].get(task, {}).get("realised") for run in runs for task in tasks):
         return []
-    layout = tasks_layout("share of rollouts", tasks, tickformat=".0%", rangemode="tozero")
+    layout = tasks_layout("share of rollouts", tasks, tickformat=PERCENT, rangemode="tozero")
     realised, asked = ([_shares(run, kind) for run in runs] for kind in ("realised", "requested"))
     caption = "Share of the rollouts that each task had in training"
     if len(runs) > 1:
         data = run_points(runs, realised, ".2%")
-        caption += ", run by run."
+        caption += ", run by run"
+        wanted = [
+            run_point(each, f"{run['name']}, requested", i, ".2%", hollow=True) | {"showlegend": False}
+            for i, (run, each) in enumerate(zip(runs, asked, strict=True))
+            if measured(each.values())
+        ]
+        caption += " (full), and was meant to have (hollow)." if wanted else "."
+        data += wanted
     else:
         data = [bars(realised[0], "trained on", "last", ".2%")]
         caption += "."

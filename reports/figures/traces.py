@@ -31,8 +31,12 @@ LABELS = {
     "debt": "groups owed",
     "failed": "failed rollouts",
 }
+PERCENT = ".1~%"
+"""Ticks may lie closer than a whole per cent: rounded to that, they would repeat."""
 FEW_STEPS = 80
 DASHES = ("solid", "dash", "dot")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
+"""Of the points of several runs; the page's stylesheet draws the same in its key."""
 
 
 @dataclass(frozen=True)
@@ -137,15 +141,21 @@ def points(values: Mapping[str, Any], name: str, color: str | int, symbol: str =
     """One point a task."""
     trace = {key: value for key, value in bars(values, name, color, form).items() if key != "orientation"}
     marker = {"size": 10, "symbol": symbol, "line": {"width": 2}}
-    return trace | {"type": "scatter", "mode": "markers", "marker": marker}
+    return trace | {"type": "scatter", "mode": "markers", "marker": marker, "cliponaxis": False}
 
 
 def run_points(runs: list[dict], values: list[Mapping], form: str = ".3f") -> list[dict]:
     """One point a run on the row of every task."""
-    found = [
-        points(each, run["name"], i % SERIES, form=form) for i, (run, each) in enumerate(zip(runs, values, strict=True))
-    ]
-    return [trace | {"meta": trace["meta"] | {"run": i}} for i, trace in enumerate(found)]
+    return [run_point(each, run["name"], i, form) for i, (run, each) in enumerate(zip(runs, values, strict=True))]
+
+
+def run_point(values: Mapping[str, Any], name: str, run: int, form: str = ".3f", hollow: bool = False) -> dict:
+    """One point a task, of the run of this number. Each run has its symbol, and a later one is smaller: none hides another."""
+    symbol = SYMBOLS[run % len(SYMBOLS)] + ("-open" if hollow else "")
+    trace = points(values, name, run % SERIES, symbol, form)
+    trace["marker"]["size"] = max(13 - 2 * run, 6)
+    trace["meta"]["run"] = run
+    return trace
 
 
 def dumbbell(before: Mapping, after: Mapping, names: tuple[str, str], tasks: list[str]) -> list[dict]:
@@ -171,7 +181,7 @@ def steps_layout(label: str, **yaxis: Any) -> dict:
 
 
 def share_layout(label: str) -> dict:
-    return steps_layout(label, tickformat=".0%", rangemode="tozero")
+    return steps_layout(label, tickformat=PERCENT, rangemode="tozero")
 
 
 def tasks_layout(label: str, tasks: list[str], **xaxis: Any) -> dict:

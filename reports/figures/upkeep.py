@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..means import mean
 from .palette import SERIES
 from .traces import Panel, line, measured, run_lines, run_points, share_layout, steps_layout, title
 
@@ -143,7 +144,7 @@ def _phases_by_step(run: dict) -> list[Panel]:
 
 def _phases_by_run(runs: list[dict]) -> list[Panel]:
     """Mean seconds of every phase, a point a run; the phases stand where other charts have tasks."""
-    means = [{name: _mean(values) for name, values in run["timing"].items()} for run in runs]
+    means = [{name: mean(values) for name, values in run["timing"].items() if measured(values)} for run in runs]
     phases = sorted({p for each in means for p in each}, key=lambda p: -max(each.get(p) or 0.0 for each in means))
     if not phases:
         return []
@@ -154,8 +155,3 @@ def _phases_by_run(runs: list[dict]) -> list[Panel]:
     layout = {"xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"}, "yaxis": rows | {"automargin": True}}
     caption = "Mean seconds by phase in the steps that had it."
     return [Panel("timing", "timing", "Seconds a step, by phase", caption, data, layout | {"meta": {"rows": True}})]
-
-
-def _mean(values: list) -> float | None:
-    ran = [v for v in values if v is not None]
-    return sum(ran) / len(ran) if ran else None

@@ -169,6 +169,34 @@ def test_time_that_no_phase_accounts_for_is_shown_as_other(tmp_path):
     assert shown == {"step": [10.0], "gen": [6.0], "adv": [1.0], "testing": [5.0], "other": [3.0]}
 
 
+def test_supervised_fine_tuning_has_losses_and_a_rate_a_component(tmp_path):
+    """Validated at every second step; its loss falls from 3 by .25 a step, in six steps: first five 2.5, last five 2.25."""
+    steps = [
+        {"train/loss": 3 - 0.25 * i, "train/lr": 0.1, "language/lr": 0.01, "vision/lr": 0.001}
+        | ({"val/loss": 2.0} if i % 2 else {})
+        for i in range(6)
+    ]
+    tmp_path.joinpath("metrics.jsonl").touch()
+    shown = with_metrics(tmp_path, dict(enumerate(steps, 1)))
+    assert shown["steps"] == [1, 2, 3, 4, 5, 6] and shown["missing"] == []
+    assert shown["supervised"]["losses"]["validation"] == [None, 2.0] * 3
+    assert shown["supervised"]["ends"] == {"training": [2.5, 2.25], "validation": [2.0, 2.0]}
+    assert {name: rates[0] for name, rates in shown["supervised"]["rates"].items()} == {
+        "language": 0.01,
+        "vision": 0.001,
+    }
+
+
+def test_supervised_fine_tuning_by_others_has_one_rate(tmp_path):
+    shown = with_metrics(tmp_path, {1: {"train/loss": 1.0, "train/lr": 0.1}})
+    assert shown["supervised"]["rates"] == {"all": [0.1]}
+
+
+def test_reinforcement_learning_is_no_supervised_fine_tuning(tmp_path):
+    shown = with_metrics(tmp_path, {1: {"critic/score/mean": 0.5, "actor/lr": 0.1}})
+    assert shown["supervised"] == {"losses": {}, "rates": {}, "ends": {}}
+
+
 def test_tasks_stand_in_the_order_of_the_task_table_and_strangers_after_them():
     assert task_order({"zebra", "visual_reasoning", "aardvark", "shot_framing"}) == [
         "shot_framing",

@@ -78,6 +78,20 @@ def test_a_shot_shows_as_many_of_its_labels_as_it_has_room_for(room, shown):
     assert _fitted("long shot, eye level", room) == shown
 
 
+def test_every_figure_of_several_runs_names_them(tmp_path):
+    runs = [build(tmp_path / name, steps=3, seed=i, tasks=("subject",)) for i, name in enumerate(("one", "two"))]
+    shown = gather([load_run(run) for run in runs])["runs"]
+    files = list(write_figures(shown, tmp_path / "figures", ("svg",)))
+    names = {run["name"] for run in shown}
+    assert [file.stem for file in files if "example" not in file.stem and not names <= set(texts(file))] == []
+    assert {"tasks-reward", "component-format", "heldout", "mixture"} <= {file.stem for file in files}
+
+
+def test_the_small_charts_of_a_run_have_one_key(figures):
+    assert {"the task", "all tasks", "held-out"} <= set(texts(figures / "tasks-reward.svg"))
+    assert "requested" in texts(figures / "tasks-share.svg")
+
+
 def test_smoothing_is_a_mean_of_both_neighbours_by_hand():
     """Weight 1/2: (2 + 4/2) / (1 + 1/2) = 8/3 at the first of two; what was not measured stays so and counts for nothing."""
     assert smoothed([2.0, 4.0], 0.5) == pytest.approx([8 / 3, 10 / 3])

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -125,11 +126,46 @@ def test_a_run_with_a_torn_part_gets_a_page_that_names_it_and_status_3(tmp_path)
     assert "step-000002.parquet cannot be read" in result.output
 
 
-def test_a_page_that_cannot_be_written_is_said_in_one_sentence(tmp_path):
-    run = build(tmp_path / "run", steps=2)
-    result = report(run, "-o", tmp_path / "nowhere" / "report.html")
+@pytest.mark.parametrize("option", ["-o", "--json", "--figures"])
+def test_what_cannot_be_written_is_named_as_it_was_asked_for_and_leaves_nothing(tmp_path, option):
+    run = build(tmp_path / "run", steps=2, tasks=("subject",))
+    (tmp_path / "a file").write_text("")
+    asked = tmp_path / "a file" / "deep" / "x"
+    result = report(run, option, asked)
     assert result.exit_code == 1
-    assert "cannot be written (No such file or directory)" in result.output
+    assert f"Error: {asked}: cannot be written (Not a directory)." in result.output
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a file", "run"]
+
+
+@pytest.mark.parametrize("option", ["-o", "--json"])
+def test_a_folder_in_the_place_of_a_file_stays_as_it_is(tmp_path, option):
+    run, folder = build(tmp_path / "run", steps=2, tasks=("subject",)), tmp_path / "folder"
+    folder.mkdir()
+    result = report(run, option, folder)
+    assert result.exit_code == 1
+    assert f"Error: {folder}: cannot be written (Is a directory)." in result.output
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "run"] and list(folder.iterdir()) == []
+
+
+def test_folders_above_what_is_written_are_made(tmp_path):
+    run, deep = build(tmp_path / "run", steps=2, tasks=("subject",)), tmp_path / "not" / "yet"
+    assert report(run, "-o", deep / "a" / "x.html", "--json", deep / "b" / "x.json").exit_code == 0
+    assert (deep / "a" / "x.html").exists() and (deep / "b" / "x.json").exists()
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_that_is_none_is_refused(tmp_path, port):
+    result = report(tmp_path, "--watch", "--port", port)
+    assert result.exit_code == 2 and "0<=x<=65535" in result.output
+
+
+@pytest.mark.parametrize(("status", "ends"), [(0, 0), (1, 0), (3, 0), (4, 4)])
+def test_the_line_for_cluster_jobs_stops_them_on_an_alarm_alone(status, ends):
+    """As the docs have it, in a script that ends at the first failure: what a run lacks is no reason to kill it."""
+    page = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text()
+    (line,) = [line.strip() for line in page.splitlines() if "-ne 4" in line]
+    script = f"set -e; sv6d() {{ return {status}; }}; {line}; exit 0"
+    assert subprocess.run(["bash", "-c", script]).returncode == ends
 
 
 def test_reports_need_no_torch_verl_ray_or_transformers():
