@@ -24,7 +24,7 @@ from sv6d.schema.document import Document, Shot, check_document
 from sv6d.sft.synthesis.shards import Settings, plan_shards, prepare, write_shards
 
 SHOTS, SECONDS = 10, 58.0
-LABELLED = 0.7  # of a shot's sub-dimensions
+WHOLE, LABELLED = 0.5, 0.4  # of a document's sub-dimensions are in every shot; of a shot's others
 
 
 def make_document(rng: random.Random, number: int, taxonomy: Taxonomy) -> Document:
@@ -33,9 +33,11 @@ def make_document(rng: random.Random, number: int, taxonomy: Taxonomy) -> Docume
     edges = [0.0, *(cut / 10 for cut in cuts), SECONDS]
     roles = taxonomy.skeletons["dramatic_arc"].roles
     acts = sorted(rng.randrange(5) for _ in range(SHOTS))
+    names = [(d.name, name) for d in taxonomy.dimensions.values() for name in d.sub_dimensions]
+    whole = {sub for sub in names if rng.random() < WHOLE}
     while True:
         shots = [
-            Shot(a, b, roles[act], make_labels(rng, taxonomy))
+            Shot(a, b, roles[act], make_labels(rng, taxonomy, whole))
             for a, b, act in zip(edges, edges[1:], acts, strict=False)
         ]
         document = Document(tuple(shots), SECONDS, f"video-{number:05d}.mp4", "dramatic_arc")
@@ -43,11 +45,13 @@ def make_document(rng: random.Random, number: int, taxonomy: Taxonomy) -> Docume
             return document
 
 
-def make_labels(rng: random.Random, taxonomy: Taxonomy) -> dict:
+def make_labels(rng: random.Random, taxonomy: Taxonomy, whole: set[tuple[str, str]]) -> dict:
     labels: dict = {}
     for dimension in taxonomy.dimensions.values():
         for name, sub in dimension.sub_dimensions.items():
-            if name != "configuration" and rng.random() < LABELLED:  # with framing_type it makes pairs that cannot be
+            if name == "configuration":  # with framing_type it makes pairs that cannot be
+                continue
+            if (dimension.name, name) in whole or rng.random() < LABELLED:
                 many = sub.cardinality == "many"
                 tags = rng.sample(sub.labels, 1 + (many and rng.random() < 0.3))
                 labels.setdefault(dimension.name, {})[name] = tags if many else tags[0]

@@ -3,13 +3,15 @@
 Everything that more than one question needs is made once a document; lists are shared and not to be changed.
 """
 
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from ...schema.clock import write_time
 from ...schema.document import Document, shown_time
-from .vocabulary import TRANSITION, Sub, Vocabulary
+from .vocabulary import TRANSITION, Held, Sub, Vocabulary, nested
 
 INTENT = ("narrative", "dissemination")
 """Dimensions whose tags say why: what abduction asks for. The others are what is seen."""
@@ -29,6 +31,7 @@ class Parsed:
     Attributes:
         shots: their stretches, in order.
         tags: for each shot, sub-dimension -> canonical tags (never empty), in the taxonomy's order.
+        held: the same, as answers hold them.
     """
 
     def __init__(self, document: Document, vocabulary: Vocabulary):
@@ -36,10 +39,12 @@ class Parsed:
         stretches = [(Stretch(shown_time(shot.start), shown_time(shot.end)), shot) for shot in document.shots]
         shown = [(stretch, shot) for stretch, shot in stretches if stretch.start < stretch.end]
         self.shots = [stretch for stretch, _ in shown]
-        self.tags = [self._tags(shot.labels) for _, shot in shown]
+        labels = [self._labels(shot.labels) for _, shot in shown]
+        self.tags = [{sub: tags for _, sub, tags, _ in told} for told in labels]
+        self.held = [{sub: held for _, sub, _, held in told} for told in labels]
         self._roles = [shot.role for _, shot in shown]
 
-    def _tags(self, labels) -> dict[Sub, tuple[str, ...]]:
+    def _labels(self, labels: Mapping) -> list[tuple[int, Sub, tuple[str, ...], Held]]:
         canonical = self.words.canonical
         found = [
             canonical(dimension, name, told if told.__class__ is str else tuple(told))
@@ -47,7 +52,7 @@ class Parsed:
             for name, told in subs.items()
             if told
         ]
-        return {sub: tags for _, sub, tags in sorted(found)}
+        return sorted(found, key=itemgetter(0))
 
     @cached_property
     def columns(self) -> dict[Sub, list[tuple[int, tuple[str, ...]]]]:
@@ -101,15 +106,14 @@ class Parsed:
                 runs.append([i, i])
         return [Stretch(self.shots[first].start, self.shots[last].end) for first, last in runs]
 
-    def parts(self, sub: Sub) -> list[tuple[Stretch, tuple[str, ...]]]:
-        """The video split wherever the tags of a sub-dimension change, which is one of the `whole`."""
-        runs = [[*run] for _, run in groupby(self.whole[sub], key=lambda told: frozenset(told[1]))]
-        return [(Stretch(self.shots[run[0][0]].start, self.shots[run[-1][0]].end), run[0][1]) for run in runs]
+    def parts(self, sub: Sub) -> list[tuple[Stretch, int]]:
+        """The video split wherever the tags of a sub-dimension change, which is one of the `whole`: (stretch, its first shot)."""
+        runs = [[i for i, _ in run] for _, run in groupby(self.whole[sub], key=lambda told: frozenset(told[1]))]
+        return [(Stretch(self.shots[run[0]].start, self.shots[run[-1]].end), run[0]) for run in runs]
 
-    def labels(self, shot: int, subs: list[Sub]) -> dict[str, dict[str, str | list[str]]]:
+    def labels(self, shot: int, subs: Iterable[Sub]) -> dict[str, dict[str, Held]]:
         """A shot's labels of these sub-dimensions, as answers hold them."""
-        tags = self.tags[shot]
-        return self.words.labels({sub: tags[sub] for sub in subs if sub in tags})
+        return nested(self.held[shot], subs)
 
     @cached_property
     def seen(self) -> list[list[Sub]]:
@@ -137,3 +141,11 @@ class Parsed:
             for sub, told in tags.items()
             if len(told) == 1 and near(*sub, told[0])
         ]
+
+    @cached_property
+    def mistakes(self) -> dict[Sub, list[tuple[int, Sub]]]:
+        """The `confusable` labels by sub-dimension."""
+        found: dict[Sub, list[tuple[int, Sub]]] = {}
+        for place in self.confusable:
+            found.setdefault(place[1], []).append(place)
+        return found

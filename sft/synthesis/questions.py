@@ -190,7 +190,7 @@ def _split_subs(parsed: Parsed) -> list[Sub]:
 
 
 def _sequence(parsed: Parsed, sub: Sub, rng: Random, templates: Templates) -> QA:
-    parts = [_segment(span, parsed.words.labels({sub: tags})) for span, tags in parsed.parts(sub)]
+    parts = [_segment(span, parsed.labels(first, [sub])) for span, first in parsed.parts(sub)]
     wording = _word("retrieval.sequence", _asked_of(parsed, sub), rng, templates)
     return _segments("retrieval.sequence", wording, parts, (sub,))
 
@@ -248,21 +248,20 @@ def _intent(parsed: Parsed, target: tuple[int, Sub], rng: Random, templates: Tem
 
 def _reports(parsed: Parsed) -> list[Sub]:
     """One perturbed report a sub-dimension that can be mistaken: that one is wrong, and perhaps others."""
-    return list(dict.fromkeys([sub for _, sub in parsed.confusable]))
+    return [*parsed.mistakes]
 
 
 def _report(parsed: Parsed, sub: Sub, rng: Random, templates: Templates) -> QA:
     words, could = parsed.words, parsed.confusable
-    first = pick(rng, [place for place in could if place[1] == sub])
+    first = pick(rng, parsed.mistakes[sub])
     more = some(rng, could, int(rng.random() * WRONG_LABELS))
     wrong = sorted({first, *more}, key=lambda place: (place[0], words.rank[place[1]]))
     said = {(i, s): pick(rng, words.near(*s, parsed.tags[i][s][0])) for i, s in wrong}
     asked = sorted({s for _, s in wrong}, key=words.rank.__getitem__)
-    subs = {s for s in parsed.columns if s in asked or rng.random() < 0.3}
-    report = []
-    for i, tags in enumerate(parsed.tags):
-        told = {s: (said[i, s],) if (i, s) in said else tags[s] for s in tags if s in subs}
-        report.append(_segment(parsed.shots[i], words.labels(told)))
+    subs = [s for s in parsed.columns if s in asked or rng.random() < 0.3]
+    report = [_segment(span, parsed.labels(i, subs)) for i, span in enumerate(parsed.shots)]
+    for (i, s), tag in said.items():
+        report[i]["labels"][s[0]][s[1]] = words.held(s, (tag,))
     corrected = [
         _segment(parsed.shots[i], parsed.labels(i, [s for _, s in of_shot]))
         for i, of_shot in groupby(wrong, key=lambda place: place[0])

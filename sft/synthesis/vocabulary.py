@@ -1,7 +1,7 @@
 """What questions say of a taxonomy: its tags as a listing, the form of an answer, what a tag means and is mistaken for. Each is
 made once: a run asks millions of questions with the same words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import msgspec
@@ -10,6 +10,8 @@ from ...schema import Taxonomy
 
 Sub = tuple[str, str]
 """(dimension, sub-dimension)."""
+Held = str | list[str]
+"""A label as answers hold it: a tag, or a list where several may apply."""
 TRANSITION = "transition_type"
 """The sub-dimension that is no property of a stretch: what leads into a shot (schema/tasks.yaml)."""
 
@@ -25,7 +27,8 @@ class Vocabulary:
         self.sizes: Mapping[Sub, int] = {sub: len(self.tags(sub)) for sub in self.subs}
         """How many tags each has."""
         self.canonical = cache(self._canonical)
-        """(dimension, sub-dimension, tag or tags as a document holds them) -> (rank, sub-dimension, canonical tags)."""
+        """(dimension, sub-dimension, tag or tags as a document holds them) -> (rank, sub-dimension, canonical tags, those as answers
+        hold them)."""
         self.held = cache(self._held)
         """(sub-dimension, canonical tags) -> as answers hold them: one tag, or a list where several may apply."""
         self.near = cache(taxonomy.neighbors)
@@ -51,22 +54,15 @@ class Vocabulary:
     def tags(self, sub: Sub) -> tuple[str, ...]:
         return self.taxonomy.dimensions[sub[0]].sub_dimensions[sub[1]].labels
 
-    def labels(self, tags: Mapping[Sub, tuple[str, ...]]) -> dict[str, dict[str, str | list[str]]]:
-        """Tags by sub-dimension as answers hold them."""
-        labels: dict[str, dict[str, str | list[str]]] = {}
-        for sub, told in tags.items():
-            dimension, name = sub
-            if dimension not in labels:
-                labels[dimension] = {}
-            labels[dimension][name] = self.held(sub, told)
-        return labels
-
-    def _canonical(self, dimension: str, name: str, told: str | tuple[str, ...]) -> tuple[int, Sub, tuple[str, ...]]:
-        tags = (told,) if isinstance(told, str) else told
+    def _canonical(
+        self, dimension: str, name: str, told: str | tuple[str, ...]
+    ) -> tuple[int, Sub, tuple[str, ...], Held]:
+        given = (told,) if isinstance(told, str) else told
         rank = self.rank[dimension, name]
-        return rank, self.subs[rank], tuple(self.taxonomy.canonical(dimension, name, tag) for tag in tags)
+        tags = tuple(self.taxonomy.canonical(dimension, name, tag) for tag in given)
+        return rank, self.subs[rank], tags, self.held(self.subs[rank], tags)
 
-    def _held(self, sub: Sub, tags: tuple[str, ...]) -> str | list[str]:
+    def _held(self, sub: Sub, tags: tuple[str, ...]) -> Held:
         return [*tags] if self.taxonomy.sub_dimension(*sub).cardinality == "many" else tags[0]
 
     def _far(self, sub: Sub, tag: str) -> tuple[str, ...]:
@@ -77,7 +73,7 @@ class Vocabulary:
         return "\n".join(f"{sub[1]}: {self.inline(sub)}" for sub in subs)
 
     def _form(self, subs: tuple[Sub, ...]) -> str:
-        labels = {"labels": self.labels(dict.fromkeys(subs, ("tag",)))} if subs else {}
+        labels = {"labels": nested({sub: self.held(sub, ("tag",)) for sub in subs}, subs)} if subs else {}
         return msgspec.json.encode({"segments": [{"start": 0.0, "end": 1.5} | labels]}).decode()
 
     def _evidence(self, sub: Sub, tag: str) -> str:
@@ -90,6 +86,19 @@ class Vocabulary:
 
     def _definition(self, sub: Sub, tag: str) -> str | None:
         return self.taxonomy.sub_dimension(*sub).definitions.get(tag)
+
+
+def nested(labels: Mapping[Sub, Held], subs: Iterable[Sub]) -> dict[str, dict[str, Held]]:
+    """Those of the labels that are of these sub-dimensions, by dimension, as answers hold them."""
+    found: dict[str, dict[str, Held]] = {}
+    for sub in subs:
+        if sub in labels:
+            dimension, name = sub
+            if dimension in found:
+                found[dimension][name] = labels[sub]
+            else:
+                found[dimension] = {name: labels[sub]}
+    return found
 
 
 @cache
