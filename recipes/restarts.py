@@ -11,7 +11,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import pyarrow.parquet as pq
@@ -30,6 +32,9 @@ LOCK = "lock"
 PREEMPTED = 75
 """The exit status of a run that was asked to stop and is to be continued: EX_TEMPFAIL of sysexits.h."""
 LONGEST_PAUSE = 300.0
+SHORTEST_TRY = 1.0
+"""Seconds between two tries at a disk that refuses."""
+T = TypeVar("T")
 PASSING = re.compile(
     r"ActorDiedError(?!.*creation task)|ActorUnavailableError|NodeDiedError|WorkerDied|EngineDeadError|NCCL|Xid|"
     r"Connection (reset|refused|timed out)|Address already in use|Stale file handle|Temporary failure in name resolution"
@@ -98,18 +103,19 @@ def train(
             return
         if done == 0 and config.trainer.resume_mode == "auto":
             _tell_of_beginning_anew(run_dir, Path(config.trainer.default_local_dir), console)
+        OmegaConf.save(config, run_dir / CONFIG, resolve=True)
+        insist = partial(_insist, title=title, pause=survival.restart_pause, stop=stop, console=console)
         while True:
             if stop.since is not None or by_hand.exists():
                 raise Preempted(_preempted(title, None, done, steps, run_dir))
             if done:
                 console.print(f"{title}: continuing {run_dir} after step {done} of {steps}", highlight=False)
-            OmegaConf.save(config, run_dir / CONFIG, resolve=True)
-            end = run(job, stop, limits, console, keep_open=(lock,))
+            end = insist(partial(run, job, stop, limits, console, keep_open=(lock,)))
             began, reached = done, end.step or done
             asked = stop.since is not None or by_hand.exists()
             if end.status == 0 and not end.stalled and (reached >= steps or not asked):
                 break
-            done = steps_done(config, shards, console)
+            done = insist(partial(steps_done, config, shards, console))
             if done >= steps:
                 console.print(f"{title} {in_words(end)} when all its steps were done and saved", highlight=False)
                 break
@@ -286,6 +292,28 @@ def _preempted(title: str, end: End | None, done: int, steps: int, run_dir: Path
         f"{title} was asked to stop and {saved}: {done} of {steps} steps are kept in {run_dir}.{more} The same command "
         f"continues (exit status {PREEMPTED})."
     )
+
+
+def _insist(act: Callable[[], T], *, title: str, pause: float, stop: StopRequest, console: Console) -> T:
+    """What `act` gives once the disk lets it: one that is full, or away for a moment, is waited for.
+
+    Raises:
+        Preempted: the run is asked to stop meanwhile.
+    """
+    pause, told = max(pause, SHORTEST_TRY), ""
+    while True:
+        try:
+            return act()
+        except OSError as error:
+            if stop.since is not None:
+                raise Preempted(
+                    f"{title} was asked to stop while it waited for the disk ({error}). The same command continues (exit status "
+                    f"{PREEMPTED})."
+                ) from error
+            if str(error) != told:
+                told = str(error)
+                console.print(f"[yellow]{title}: {error}[/]; tried again every {pause:g} s", highlight=False)
+            _pause(pause, stop)
 
 
 def _pause(seconds: float, stop: StopRequest) -> None:

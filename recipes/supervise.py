@@ -269,7 +269,12 @@ def too_slow(took: float, grace: float) -> str:
 
 
 def notices(step: int, data: dict) -> Iterator[str]:
-    """What a step's metrics say about its checkpoint and about what an earlier attempt left."""
+    """What a step's metrics say about its checkpoint, about the steps before it and about what an earlier attempt left."""
+    if data.get("sv6d/unlogged_steps"):
+        yield (
+            f"[red]step {step}: the metrics of {data['sv6d/unlogged_steps']:.0f} before it found no room on the disk[/], nor may a "
+            f"checkpoint have; make room"
+        )
     if data.get("sv6d/checkpoint_failed"):
         yield f"[red]step {step}: no checkpoint, it could not be saved[/] (the log says why); the last whole one stays"
     if "sv6d/restored_groups" in data:

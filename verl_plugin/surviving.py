@@ -3,7 +3,8 @@
 from .saving import SavingTrainer
 from .stopping import StoppableTrainer
 from .watching import WatchedTrainer
+from .whole_lines import LoggedTrainer
 
 
-class SurvivingTrainer(WatchedTrainer, StoppableTrainer, SavingTrainer):
-    """Mixin over a V1 trainer: workers are watched, a request to stop is obeyed, checkpoints are whole."""
+class SurvivingTrainer(WatchedTrainer, StoppableTrainer, SavingTrainer, LoggedTrainer):
+    """Mixin over a V1 trainer: workers are watched, a request to stop is obeyed, checkpoints and lines of metrics are whole."""

@@ -3,6 +3,7 @@
 The jobs are small fakes: scripts that read and write checkpoints, metrics and rollouts as training does, and die as told.
 """
 
+import errno
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
-from sv6d.recipes import supervise
+from sv6d.recipes import restarts, supervise
 from sv6d.recipes.compose import RecipeError
 from sv6d.recipes.restarts import PREEMPTED, JobFailed, Preempted, lost, steps_done, train
 from sv6d.reports.parts import part_name
@@ -238,6 +239,35 @@ def test_a_job_that_hangs_is_ended_and_started_again(tmp_path):
         in run.go()
     )
     assert run.begun_after == [0, 3]
+
+
+def test_a_disk_that_is_full_between_two_jobs_is_waited_for(tmp_path, monkeypatch):
+    """Nothing of the launcher's own is written then but verl's word for the latest checkpoint, and the log."""
+    monkeypatch.setattr(restarts, "SHORTEST_TRY", 0.01)
+    refused = iter([1, 1, 0])
+    real = restarts.name_latest
+
+    def name_latest(folder, step):
+        if step and next(refused, 0):  # not at the start of the run
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(folder, step)
+
+    monkeypatch.setattr(restarts, "name_latest", name_latest)
+    run = Run(tmp_path, {"in_step": 6, **KILLED})
+    shown = run.go()
+    assert shown.count("GRPO: [Errno 28] No space left on device; tried again every 0.01 s") == 1
+    assert run.begun_after == [0, 3]
+
+
+def test_a_run_that_is_stopped_meanwhile_waits_no_longer(tmp_path, monkeypatch):
+    def name_latest(folder, step):
+        if step:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(restarts, "name_latest", name_latest)
+    with pytest.raises(Preempted, match=r"asked to stop while it waited for the disk .*No space left"):
+        Run(tmp_path, {"in_step": 6, **KILLED}).go()
 
 
 def test_a_complete_run_is_left_alone(tmp_path):

@@ -111,10 +111,13 @@ def test_a_job_outlives_those_who_look_at_it(tmp_path, gone):
 def test_what_a_step_says_of_checkpoints_is_shown(tmp_path):
     code = TWO_STEPS.replace(
         '{"reward": step / 10}',
-        '{"reward": 0, "sv6d/checkpoint_failed": step - 1, "sv6d/restored_groups": 3, "sv6d/restarted_groups": 13}',
+        '{"reward": 0, "sv6d/checkpoint_failed": step - 1, "sv6d/unlogged_steps": 3 * (step - 1), '
+        '"sv6d/restored_groups": 3, "sv6d/restarted_groups": 13}',
     )
     _, shown = supervise(tmp_path, code)
     assert shown.count("no checkpoint, it could not be saved") == 1
+    assert "step 2: the metrics of 3 before it found no room on the disk" in shown
+    assert "step 1: the metrics of" not in shown
     assert (
         "step 1: of the prompts that were in flight when the checkpoint was saved, 3 had their rollouts, 13 were"
         in shown
