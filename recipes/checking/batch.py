@@ -18,7 +18,6 @@ from ..launching.pools import is_separate
 from .finding import Finding, counted, error, note, warning
 from .subject import Subject
 
-
 COUNTS = {
     "trainer.total_training_steps": "sv6d.scale.steps or this key",
     "trainer.nnodes": "it",

@@ -42,8 +42,6 @@ def free_disk(subject: Subject) -> Iterator[Finding]:
             f"trainer.save_freq={config.trainer.save_freq} saves no checkpoint: a run that dies is begun anew, and one that ends "
             f"leaves no model. Set it to how many steps a failure may cost"
         )
-    require_fsdp(config)
-    each, count = checkpoint_bytes(config, subject.model), kept(config)
     folder = Path(config.trainer.default_local_dir).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(there, os.W_OK):
@@ -51,6 +49,8 @@ def free_disk(subject: Subject) -> Iterator[Finding]:
             f"trainer.default_local_dir={folder}: nothing may be written in {there}. Set sv6d.run_dir to a folder of your own"
         )
         return
+    require_fsdp(config)
+    each, count = checkpoint_bytes(config, subject.model), kept(config)
     written = sum(path.stat().st_size for path in folder.glob("global_step_*/**/*") if path.is_file())
     free = shutil.disk_usage(there).free
     text = f"{count} checkpoints of about {each / GB:,.2f} GB = {count * each / GB:,.1f} GB in {folder}, where {free / GB:,.1f} GB are free"

@@ -3,7 +3,6 @@ TransferQueue (`agent_loop_tq.py`, `multi_modal_inputs`), whose units lie on the
 of its share for an update (`tqbridge`).
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from statistics import mean
@@ -11,17 +10,16 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from ..launching.pools import nodes_needed
+from ..launching.pools import node_gb, nodes_needed
 from .asynchrony import batches_ahead
 from .context import FRAMES_A_PATCH, clip, token_edge
 from .finding import Finding, counted, error, note, warning
+from .machine import usable_memory
 from .memory import GB, TIGHT, offloaded, require_fsdp
 from .model_size import ModelSize
 from .subject import Subject
 
 SHARING = "sv6d.verl_plugin.rollouts.manager.SharingManager"
-ASSUMED_NODE = 2000
-"""GB of a node of eight GPUs where `sv6d.node_gb` does not say and it is not this one."""
 
 
 class Held(NamedTuple):
@@ -32,20 +30,26 @@ class Held(NamedTuple):
         ahead: of those that rollouts have written ahead of the step, at most.
         copied: what the trainer's ranks there take of the step.
         offloaded: parameters and optimizer, while vLLM has the GPUs.
+        validated: pixels of a batch of validation, which is there when no step is.
     """
 
     stored: float
     ahead: float
     copied: float
     offloaded: float
+    validated: float
+
+    @property
+    def total(self) -> float:
+        return self.ahead + self.offloaded + max(self.stored + self.copied, self.validated)
 
 
 def sequence_tokens(subject: Subject) -> float:
     """Vision tokens of a sequence, at most, in the mean over the tasks; a longer prompt than is allowed is skipped. Raises NotKnown
-    where rows or model are not at hand."""
+    where rows or model are not at hand, Unreadable where the rows cannot be read."""
     most = subject.config.data.max_prompt_length
     edge, by_task = token_edge(subject.config, subject.model_config), defaultdict(list)
-    for row in subject.rows.rows:
+    for row in subject.filmed:
         seconds = (row.get("extra_info") or {}).get("duration")
         made = [clip(options, seconds, edge) for options in subject.clips(row)]
         tokens = sum(one.frames // FRAMES_A_PATCH * one.pair_tokens for one in made)
@@ -60,13 +64,24 @@ def token_bytes(config: DictConfig, model: ModelSize) -> int:
     return model.patches * model.patch_values * (1 if ours else 8)
 
 
-def node_memory(config: DictConfig, model: ModelSize, tokens: float) -> Held:
-    """What the fullest of the nodes holds in an update, where sequences have so many vision tokens."""
-    sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-    step = sequences * tokens * token_bytes(config, model)
+def node_memory(config: DictConfig, model: ModelSize, tokens: float, held_out: int = 0) -> Held:
+    """What the fullest of the nodes holds in an update, where sequences have so many vision tokens, and in a validation on so many
+    held-out rows."""
+    sequence = tokens * token_bytes(config, model)
+    step = sequence * config.data.train_batch_size * config.actor_rollout_ref.rollout.n
     units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
-    stored = step * -(-units // nodes_needed(config)) / units
-    return Held(stored, stored * batches_ahead(config), step / config.trainer.nnodes, offloaded(config, model))
+    there = -(-units // nodes_needed(config)) / units
+    stored, validated = step * there, sequence * validation_batch(config, held_out) * there
+    return Held(
+        stored, stored * batches_ahead(config), step / config.trainer.nnodes, offloaded(config, model), validated
+    )
+
+
+def validation_batch(config: DictConfig, held_out: int) -> int:
+    """Sequences that verl rolls out at once when it validates: of all held-out rows, where `data.val_batch_size` is not set."""
+    if not config.trainer.val_before_train and config.trainer.test_freq <= 0:
+        return 0
+    return min(config.data.val_batch_size or held_out, held_out) * config.actor_rollout_ref.rollout.val_kwargs.n
 
 
 def pixels(subject: Subject) -> Iterator[Finding]:
@@ -76,20 +91,24 @@ def pixels(subject: Subject) -> Iterator[Finding]:
     if not tokens:
         return
     require_fsdp(config)
-    held = node_memory(config, model, tokens)
+    held = node_memory(config, model, tokens, subject.held_out_count)
     size, told = _node(subject)
     text = (
         f"a sequence has up to {tokens:,.0f} vision tokens in the mean, whose pixels verl keeps in the nodes' memory, "
-        f"{token_bytes(config, model) / 1024:.0f} KB each: {sum(held) / GB:,.1f} GB of a node ({told}): "
+        f"{token_bytes(config, model) / 1024:.0f} KB each: {held.total / GB:,.1f} GB of a node ({told}): "
         f"{held.stored / GB:,.1f} of the step, {held.ahead / GB:,.1f} of rollouts ahead of it, {held.copied / GB:,.1f} copied for the "
         f"update, {held.offloaded / GB:,.1f} offloaded"
     )
-    if sum(held) <= TIGHT * size:
+    validates = held.validated > held.stored + held.copied
+    if validates:
+        text += f"; or, instead of the step's, {held.validated / GB:,.1f} of a batch of validation"
+    if held.total <= TIGHT * size:
         yield note(text)
         return
-    sure = held.stored + held.copied + held.offloaded > size and told.startswith("of ")
+    sure = held.total - held.ahead > size and told.startswith("of ")
+    fewer = f"Set data.val_batch_size to {config.data.train_batch_size} or less. " if validates else ""
     yield (error if sure else warning)(
-        f"{text}. A node that runs out of memory ends the run. Lower sv6d.video_tokens or data.mixture.video.fps, or "
+        f"{text}. A node that runs out of memory ends the run. {fewer}Lower sv6d.video_tokens or data.mixture.video.fps, or "
         f"sv6d.scale.prompts, or take more nodes than {counted(nodes_needed(config), 'node')}"
     )
 
@@ -99,6 +118,6 @@ def _node(subject: Subject) -> tuple[float, str]:
     if stated := subject.config.sv6d.get("node_gb"):
         return stated * GB, f"of {stated:g} GB"
     if subject.trains_here:
-        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return size, f"of {size / GB:,.0f} GB, as this one"
-    return ASSUMED_NODE * GB, f"assumed to have {ASSUMED_NODE:,} GB: sv6d.node_gb is not set"
+        size = usable_memory()
+        return size, f"of {size / GB:,.0f} GB, as a process has on this one"
+    return node_gb(subject.config) * GB, f"assumed to have {node_gb(subject.config):,} GB: sv6d.node_gb is not set"

@@ -106,10 +106,12 @@ def enough_gpus(config: DictConfig) -> Iterator[Finding]:
         return
     asked, found = config.trainer.n_gpus_per_node, gpus_here()
     if asked > found:
-        yield error(
-            f"the recipe asks for {asked} GPUs (trainer.n_gpus_per_node) and this machine has {found}. "
-            f"Set trainer.n_gpus_per_node={found or 1}, or take a recipe for the CPU (cpu_demo)."
+        mend = (
+            f"Set trainer.n_gpus_per_node={found}"
+            if found
+            else "Run it where there are GPUs (`sv6d launch` starts it on a cluster), or take a recipe for the CPU (cpu_demo)"
         )
+        yield error(f"the recipe asks for {asked} GPUs (trainer.n_gpus_per_node) and this machine has {found}. {mend}")
 
 
 def gpus(subject: Subject) -> Iterator[Finding]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
-from ...data_mixers.rows import RowError, fill_options
+from ...data_mixers.rows import RowError, fill_options, read_rows, resolve_media
 from ...data_mixers.sources import Inspection, count_tasks, inspect_rows, row_files
 from ...rewards.families import find_taxonomy
 from ...schema import TaxonomyError
@@ -17,6 +18,8 @@ from .finding import NotKnown, Unreadable
 from .model_size import ModelSize, find_config
 
 UNREADABLE = (TaxonomyError, RowError, OSError, pa.ArrowException)
+ENOUGH = 2000
+"""Rows of a file for a mean over them."""
 
 
 class Subject:
@@ -27,6 +30,7 @@ class Subject:
         sample: how many rows the checks that look closely take, evenly over the tasks.
         seed: of that sample.
         progress: told how far a long check is: (what, done, of how many).
+        here: False where the run will surely be on another machine, as a launcher's is.
     """
 
     def __init__(
@@ -35,8 +39,9 @@ class Subject:
         sample: int = 26,
         seed: int = 0,
         progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+        here: bool = True,
     ):
-        self.config, self.sample_size, self.seed, self.progress = config, sample, seed, progress
+        self.config, self.sample_size, self.seed, self.progress, self.here = config, sample, seed, progress, here
 
     @cached_property
     def model_config(self) -> dict[str, Any]:
@@ -119,6 +124,25 @@ class Subject:
             raise Unreadable(f"a row file cannot be read: {error}") from error
 
     @cached_property
+    def filmed(self) -> list[dict[str, Any]]:
+        """Task, duration and videos of rows: of each file at most `ENOUGH`, evenly over it. In a second, unlike `rows`. Raises as
+        `rows` does."""
+        try:
+            return [row for file in self.files for row in _without_texts(file)]
+        except UNREADABLE as error:
+            raise Unreadable(f"a row file cannot be read: {error}") from error
+
+    @cached_property
+    def held_out_count(self) -> int:
+        """Held-out rows. Raises as `rows` does."""
+        try:
+            return sum(count_tasks(row_files(_plain(self.config.data.val_files))).values())
+        except FileNotFoundError as missing:
+            raise NotKnown(str(missing)) from missing
+        except UNREADABLE as error:
+            raise Unreadable(f"a row file cannot be read: {error}") from error
+
+    @cached_property
     def sample(self) -> list[dict[str, Any]]:
         """Sound rows, the same for the same seed, as many of each task as the sample has room for."""
         chance, by_task = random.Random(self.seed), {}
@@ -141,7 +165,17 @@ class Subject:
     @cached_property
     def trains_here(self) -> bool:
         """Whether this machine is one that the recipe can train on: it needs no GPU, or there is one."""
-        return self.config.trainer.device != "cuda" or gpus_here() > 0
+        return self.here and (self.config.trainer.device != "cuda" or gpus_here() > 0)
+
+
+def _without_texts(file: str) -> list[dict[str, Any]]:
+    if not file.endswith(".parquet"):
+        rows = read_rows(file)
+        return rows[:: -(-len(rows) // ENOUGH) or 1]
+    columns = [name for name in ("data_source", "extra_info", "videos") if name in pq.read_schema(file).names]
+    table = pq.read_table(file, columns=columns)
+    table = table.take(list(range(0, len(table), -(-len(table) // ENOUGH) or 1)))
+    return [resolve_media(row, "") for row in table.to_pylist()]
 
 
 def _plain(files: Any) -> Any:

@@ -66,7 +66,7 @@ CHECKS = (
     Check("vision tokens", context.vision),
     Check("training memory", memory.training),
     Check("rollout memory", memory.rollouts),
-    Check("host memory", host.pixels),
+    Check("host memory", host.pixels, quick=True),
     Check("disk", disk.free_disk),
     Check("reward settings", rewards.settings, quick=True),
     Check("gold answers", rewards.gold_answers),

@@ -15,7 +15,7 @@ from ..checking.subject import Subject
 from ..checking.table import run
 from ..compose import Kind, RecipeError, compose, find_recipe
 from . import kubernetes, ray_job, slurm
-from .pools import describe, pools
+from .pools import ASSUMED_NODE, describe, pools
 
 _RECIPE = [click.argument("recipe"), click.argument("overrides", nargs=-1)]
 _DRY_RUN = click.option(
@@ -129,7 +129,7 @@ def ray_command(recipe, overrides, dry_run, address, follow):
 @click.option("--namespace", help="[default: that of kubectl's context]")
 @click.option("--gpu", default="nvidia.com/gpu", show_default=True, help="The name of the GPU resource.")
 @click.option("--cpus", default=64, show_default=True, help="Of a pod.")
-@click.option("--memory", default="1500Gi", show_default=True, help="Of a pod.")
+@click.option("--memory", help=f"Of a pod. [default: sv6d.node_gb, or {ASSUMED_NODE}G]")
 @click.option("--attempts", default=3, show_default=True, help="How often a run that fails is started again.")
 def kubernetes_command(recipe, overrides, dry_run, out, volume, **chosen):
     """Write the manifest of RECIPE: a Ray cluster that comes up for the run and goes after it. Needs the KubeRay operator.
@@ -147,6 +147,8 @@ def kubernetes_command(recipe, overrides, dry_run, out, volume, **chosen):
     claim, colon, mount = volume.partition(":")
     if not (claim and colon and mount.startswith("/")):
         raise click.BadParameter(f"{volume!r} is not CLAIM:/MOUNT", param_hint="--volume")
+    _need_on_volume(config, mount)
+    kubernetes.require_name(chosen["name"])
     if dry_run:
         chosen["attempts"] = 0
     settings = kubernetes.Settings(claim=claim, mount=mount, **chosen)
@@ -211,6 +213,20 @@ def _need_absolute(config: DictConfig, why: str) -> None:
     ]
     if relative:
         raise RecipeError(f"{', '.join(relative)}: give whole paths, as they are on the cluster; {why}.")
+
+
+def _need_on_volume(config: DictConfig, mount: str) -> None:
+    outside = kubernetes.places_outside(config, mount)
+    if model := outside.pop("sv6d.model", None):
+        click.echo(
+            f"warning: sv6d.model={model} is not below {mount}: every pod needs it there, from the image say", err=True
+        )
+    if outside:
+        told = ", ".join(f"{key}={path}" for key, path in outside.items())
+        raise RecipeError(
+            f"{told}: not below {mount}, where the volume is mounted, so that it goes when the pod goes. Give a path below {mount}, or "
+            f"mount the volume elsewhere (--volume)"
+        )
 
 
 def _yaml(manifest: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ def test_the_quick_checks_of_a_cpu_recipe_import_nothing_heavy(launched, tmp_pat
 def test_a_value_that_nothing_can_be_reckoned_with_is_the_only_reason_whatever_stumbles_over_it(recipe, setting):
     of = subject(recipe, setting)
     found = [finding for one in CHECKS if one.quick and one.name != "inputs" for finding in run(one, of)]
-    [(level, check, text)] = [finding for finding in found if finding.level == "error"]
+    [(_, check, text)] = [finding for finding in found if finding.level == "error"]
     assert check in ("group", "values") and setting.partition("=")[0] in text
 
 

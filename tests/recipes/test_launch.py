@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner
+from preflight import example, write_task
 from ray.job_submission import JobStatus
 from sv6d.recipes.cli import main
 from sv6d.recipes.compose import RecipeError, compose
@@ -237,7 +238,7 @@ def test_a_manifest_has_a_pod_for_each_of_the_recipes_nodes_all_alike(manifest):
     [head], [worker] = (part["template"]["spec"]["containers"] for part in (cluster["headGroupSpec"], group))
     assert group["replicas"] == 3  # and the head
     assert head["resources"] == worker["resources"]
-    assert worker["resources"]["limits"] == {"cpu": "64", "memory": "1500Gi", "nvidia.com/gpu": "8"}
+    assert worker["resources"]["limits"] == {"cpu": "64", "memory": "1600G", "nvidia.com/gpu": "8"}
     assert [worker["volumeMounts"][0]["mountPath"], head["volumeMounts"][0]["mountPath"]] == ["/mnt", "/mnt"]
     assert shlex.split(manifest["spec"]["entrypoint"]) == ["sv6d", "grpo", "leum_8b_async", *PLACES]
 
@@ -255,6 +256,50 @@ def test_paths_that_only_this_machine_knows_are_refused():
     result = launch("kubernetes", "leum_8b_1node", "sv6d.data=data", *PLACES[1:], *KUBERNETES)
     assert result.exit_code == 1
     assert "sv6d.data=data: give whole paths, as they are on the cluster" in result.output
+
+
+@pytest.mark.parametrize(
+    ("run_dir", "mount"),
+    [("/runs/leum", "/mnt"), ("/mnt2/leum", "/mnt"), ("/mnt/../leum", "/mnt"), ("/mnt/leum", "/mnt/runs/")],
+)
+def test_a_run_that_would_go_with_its_pod_is_refused(run_dir, mount):
+    places = [f"sv6d.data={mount}/data", "sv6d.model=Qwen/Qwen3-VL-8B-Instruct", f"sv6d.run_dir={run_dir}"]
+    result = launch("kubernetes", "cpu_demo", *places, *KUBERNETES[:2], "--volume", f"training:{mount}")
+    assert result.exit_code == 1
+    assert f"Error: sv6d.run_dir={run_dir}: not below {mount}, where the volume is mounted" in result.output
+
+
+def test_rows_outside_the_volume_are_refused_and_a_model_may_be_in_the_image():
+    result = launch("kubernetes", "cpu_demo", "sv6d.data=/data", *PLACES[1:], *KUBERNETES)
+    assert result.exit_code == 1 and "sv6d.data=/data: not below /mnt" in result.output
+    result = launch("kubernetes", "cpu_demo", PLACES[0], "sv6d.model=/models/sft", PLACES[2], *KUBERNETES)
+    assert result.exit_code == 0
+    assert "warning: sv6d.model=/models/sft is not below /mnt: every pod needs it there" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["My Run", "leum-", "-leum", "8b", "leum.1", "l" * 48, ""])
+def test_a_name_that_kuberay_refuses_is_refused_before(name):
+    result = launch("kubernetes", "cpu_demo", *PLACES, *KUBERNETES, "--name", name)
+    assert result.exit_code == 1 and f"--name {name!r} is none that KubeRay takes" in result.output
+    assert launch("kubernetes", "cpu_demo", *PLACES, *KUBERNETES, "--name", "leum-8b").exit_code == 0
+
+
+def test_a_pod_has_the_memory_that_the_check_takes_a_node_to_have():
+    def memory(*more):
+        shown = launch("kubernetes", "cpu_demo", *PLACES, *KUBERNETES, *more).stdout
+        head = yaml.safe_load(shown)["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+        return head["containers"][0]["resources"]["limits"]["memory"]
+
+    assert (memory(), memory("sv6d.node_gb=900"), memory("--memory", "64Gi")) == ("1600G", "900G", "64Gi")
+
+
+def test_rows_that_are_seen_from_here_are_reckoned_against_the_nodes_that_are_stated(tmp_path):
+    """And this machine's memory is none of theirs."""
+    write_task(tmp_path, [example(duration=30.0, query="Which one?")])
+    places = [f"sv6d.data={tmp_path}", "sv6d.model=Qwen/Qwen3-VL-8B-Instruct", "sv6d.run_dir=/mnt/run"]
+    assert launch("slurm", "leum_8b_1node", *places).exit_code == 0
+    result = launch("slurm", "leum_8b_1node", *places, "sv6d.node_gb=500")
+    assert result.exit_code == 1 and "Error: host memory: a sequence has up to 15,360 vision tokens" in result.output
 
 
 def test_a_model_that_is_a_folder_here_is_given_by_its_whole_path_and_one_of_the_hub_is_not(tmp_path, monkeypatch):
