@@ -148,13 +148,13 @@ def _draw(ax: Any, panel: Panel, weight: float, measure: str | None = None, lege
 
 def _legend(ax: Any) -> None:
     """Below the axes, where it hides nothing."""
-    _below(ax.figure, dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)))
+    _key(ax.figure, dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)), "lower")
 
 
-def _below(figure: Any, handles: dict[str, Any]) -> None:
+def _key(figure: Any, handles: dict[str, Any], place: str) -> None:
     """As many names side by side as the figure's width holds."""
     room = int(figure.get_figwidth() / (KEY_LETTER * (max(map(len, handles)) + 8)))
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=max(min(len(handles), room, 4), 1))
+    figure.legend(handles.values(), handles, loc=f"outside {place} center", ncols=max(min(len(handles), room, 4), 1))
 
 
 def _common_legend(figure: Any, axes: Sequence[Any]) -> None:
@@ -164,7 +164,7 @@ def _common_legend(figure: Any, axes: Sequence[Any]) -> None:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault("the task" if name == ax.get_label() else name, handle)
     if len(handles) > 1:
-        _below(figure, handles)
+        _key(figure, handles, "upper")  # below, it would lie on the common name of the steps
 
 
 def _axes(ax: Any, layout: dict, place: dict[str, int]) -> None:
@@ -199,20 +199,12 @@ def _scatter(ax: Any, trace: dict, place: dict[str, int], weight: float) -> None
     x, y = _numbers(trace["x"]), _numbers([place.get(v, v) if place else v for v in trace["y"]])
     if trace["mode"] == "markers":
         symbol = trace["marker"]["symbol"]
-        face = "white" if symbol.endswith("open") else color
-        size = trace["marker"]["size"] / 2
-        ax.plot(
-            x,
-            y,
-            MARKERS[symbol.removesuffix("-open")],
-            ms=size,
-            mfc=face,
-            mec=color,
-            mew=1.2,
-            label=name,
-            ls="",
-            zorder=3,
-        )
+        face = "none" if symbol.endswith("open") else color
+        shape = symbol.removesuffix("-open")
+        size = (
+            trace["marker"]["size"] / 2 * (0.7 if shape == "diamond" else 1.0)
+        )  # matplotlib's is a square on a corner
+        ax.plot(x, y, MARKERS[shape], ms=size, mfc=face, mec=color, mew=0.8, label=name, ls="", zorder=3)
         return
     if trace.get("connectgaps"):
         x, y = zip(*[(a, b) for a, b in zip(x, y, strict=True) if not math.isnan(b)], strict=True)

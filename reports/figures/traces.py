@@ -150,10 +150,11 @@ def run_points(runs: list[dict], values: list[Mapping], form: str = ".3f") -> li
 
 
 def run_point(values: Mapping[str, Any], name: str, run: int, form: str = ".3f", hollow: bool = False) -> dict:
-    """One point a task, of the run of this number. Each run has its symbol, and a later one is smaller: none hides another."""
+    """One point a task, of the run of this number. Each run has its symbol, a later one is smaller, and a hollow one stands around
+    the full one: none hides another."""
     symbol = SYMBOLS[run % len(SYMBOLS)] + ("-open" if hollow else "")
     trace = points(values, name, run % SERIES, symbol, form)
-    trace["marker"]["size"] = max(13 - 2 * run, 6)
+    trace["marker"]["size"] = max(13 - 2 * run, 6) + (4 if hollow else 0)
     trace["meta"]["run"] = run
     return trace
 

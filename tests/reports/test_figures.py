@@ -90,4 +90,5 @@ def test_losses_and_rates_of_supervised_fine_tuning_are_drawn(tmp_path):
     assert [trace["name"] for trace in found["sft-loss"].data] == ["training", "validation"]
     assert [trace["name"] for trace in found["sft-rates"].data] == ["language", "vision"]
     both = charts(tmp_path / "run", tmp_path / "run")["sft-loss"]
+    assert both.caption.endswith("A colour a run; solid: training; dashed: validation.")
     assert [trace["meta"]["run"] for trace in both.data] == [0, 0, 1, 1]
