@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from preflight import example, findings, only, recipe_with, subject, write_json, write_task
 from rich.console import Console
-from sv6d.recipes.checking import CHECKS, Check, Finding, environment, line, quick, refuse
+from sv6d.recipes.checking import CHECKS, Check, Finding, environment, inputs, line, quick, refuse
 from sv6d.recipes.checking.cli import show
 from sv6d.recipes.checking.finding import NotKnown, note
 from sv6d.recipes.checking.table import run
@@ -114,6 +114,23 @@ def test_a_single_error_is_a_sentence_under_its_checks_name():
         refuse([Finding("note", "a", "fine"), Finding("error", "b", "it is wrong; do this")])
     assert refused.value.message == "b: it is wrong; do this"
     assert refuse([Finding("warning", "a", "slow")]) is None
+
+
+@pytest.mark.parametrize(
+    ("there", "mend"),
+    [
+        (
+            0,
+            "this machine has 0. Run it where there are GPUs (`sv6d launch` starts it on a cluster), or take a recipe for",
+        ),
+        (2, "this machine has 2. Set trainer.n_gpus_per_node=2"),
+    ],
+)
+def test_a_machine_with_too_few_gpus_is_told_what_can_work(there, mend, monkeypatch):
+    monkeypatch.setattr(inputs, "gpus_here", lambda: there)
+    [finding] = inputs.enough_gpus(recipe_with("leum_8b_1node"))
+    assert finding.level == "error" and mend in finding.text
+    assert list(inputs.enough_gpus(recipe_with("leum_8b_1node", f"trainer.n_gpus_per_node={there}"))) == []
 
 
 def test_the_table_shows_each_finding_and_counts_what_is_amiss():
