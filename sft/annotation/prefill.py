@@ -47,6 +47,7 @@ def probabilities(text: str, names: Sequence[str], tokens: Sequence[tuple[str, f
     """Key of a JSON object -> the probability of its tag, or of each of its tags: the product over the tokens that spell it.
 
     What the grammar or the tag's own beginning forces is nearly certain; a mean would let such tokens outvote the one that chose.
+    Quotes do not count: whether a list goes on behind one is no doubt about the tag.
 
     Args:
         tokens: the answer's tokens with their log-probabilities, in order; empty where they are not known.
@@ -67,13 +68,13 @@ def probabilities(text: str, names: Sequence[str], tokens: Sequence[tuple[str, f
 
 
 def _tags_at(text: str, name: str) -> Iterator[tuple[str, int, int]]:
-    """The tag, or each tag of the list, that a key of the outermost object holds, and where it stands in the JSON text."""
+    """The tag, or each tag of the list, that a key of the outermost object holds, and where it stands in the JSON text, its quotes left out."""
     at = _behind(text, text.index(f'"{name}"') + len(name) + 2, ":")
     several = text[at] == "["
     at = _behind(text, at, "[") if several else at
     while text[at] != "]":
         tag, end = json.JSONDecoder().raw_decode(text, at)
-        yield tag, at, end
+        yield tag, at + 1, end - 1
         if not several:
             return
         at = _behind(text, end, ",")

@@ -95,6 +95,10 @@ def test_each_tag_of_a_list_has_its_own_probability():
     assert probabilities(text, ["camera_movement"], tokens) == {
         "camera_movement": {"roll": 1.0, "push in": pytest.approx(0.3)}
     }
+    doubts = [(c, math.log(0.5) if text[i : i + 2] == '",' else log) for i, (c, log) in enumerate(tokens)]
+    assert (
+        probabilities(text, ["camera_movement"], doubts)["camera_movement"]["roll"] == 1.0
+    )  # whether the list goes on
     several = {"type": "array", "items": {"enum": ["roll", "push in"]}}
     asked = Asked("camera_language", "", {"properties": {"camera_movement": several}})
     said = {"camera_movement": ["roll", "push in", "roll"]}
