@@ -68,7 +68,8 @@ def probabilities(text: str, names: Sequence[str], tokens: Sequence[tuple[str, f
 
 
 def _tags_at(text: str, name: str) -> Iterator[tuple[str, int, int]]:
-    """The tag, or each tag of the list, that a key of the outermost object holds, and where it stands in the JSON text, its quotes left out."""
+    """The tag, or each tag of the list, that a key of the outermost object holds, and where it stands in the JSON text without
+    its quotes."""
     at = _behind(text, text.index(f'"{name}"') + len(name) + 2, ":")
     several = text[at] == "["
     at = _behind(text, at, "[") if several else at
