@@ -72,8 +72,12 @@ def check(config: DictConfig, console: Console) -> None:
     """
     for look in (model_folder, partial(row_folder, "sft"), check_sft.settings, check_sft.machine):
         refuse(look(config))
-    with console.status(f"looking at the rows of {config.data.train_files}"):
-        found = [*check_sft.rows(config), *check_sft.held_out(config), *check_sft.memory(config)]
+    with console.status("looking at every row") as status:
+
+        def progress(what: str, done: int, total: int) -> None:
+            status.update(f"looking at every row (file {done + 1} of {total})")
+
+        found = [*check_sft.rows(config, progress), *check_sft.held_out(config), *check_sft.memory(config)]
     refuse(found)
     for finding in found:
         console.print(line(finding), highlight=False, markup=False, soft_wrap=True)

@@ -1,5 +1,5 @@
-"""Our batch file on a real Slurm of two nodes: Ray comes up on both, the run and its node check reach them, a warning before the time
-limit reaches the run, which goes on in the next attempt."""
+"""Our batch files on a real Slurm of two nodes. GRPO: Ray comes up on both, the run and its node check reach them, a warning before
+the time limit reaches the run, which goes on in the next attempt. A warm start: it trains on both, and saves at the warning."""
 
 import shlex
 import sys
@@ -67,6 +67,43 @@ def test_a_run_checks_both_nodes_is_warned_and_goes_on_in_the_next_attempt(
     assert "saved" in log.read_text() and "the run goes on in attempt 2 of this job" in log.read_text()
     slurm.output("scancel", number)
     assert slurm.wait(number, "CANCELLED")["Restarts"] == "1"
+
+
+def test_a_warm_start_trains_on_both_nodes_and_saves_when_it_is_warned(
+    slurm, small_data, tiny_model, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    places = [f"sv6d.data={small_data}", f"sv6d.model={tiny_model}", f"sv6d.run_dir={run}", "trainer.nnodes=2"]
+    rows = ["data.train_batch_size=26", "data.micro_batch_size_per_gpu=13", "trainer.save_freq=1000"]
+    steps = ["trainer.total_training_steps=1000"]
+    result = CliRunner().invoke(
+        main, ["launch", "slurm", "--sft", "cpu_demo", *places, *rows, *steps, "--time", "60", "-o", "run.sbatch"]
+    )
+    assert result.exit_code == 0, result.output
+
+    number = slurm.submit(tmp_path / "run.sbatch")
+    log = tmp_path / f"sv6d-{number}.log"
+    slurm.until(lambda: steps_in(log) >= 2 or slurm.job(number)["JobState"] == "FAILED", seconds=180)
+    assert steps_in(log) >= 2, log.read_text()
+
+    slurm.output("scancel", "--batch", "--signal=TERM", number)
+    assert slurm.wait(number, "PENDING")["Restarts"] == "1"
+    slurm.output("scancel", number)
+    said = log.read_text()
+    [checkpoint] = (run / "checkpoints").glob("global_step_*")
+    step = int(checkpoint.name.rpartition("_")[2])
+    assert (
+        f"saved and ended: {step} of 1000 steps are kept" in said and "the run goes on in attempt 2 of this job" in said
+    )
+    assert sorted(path.name for path in checkpoint.glob("model_*")) == [
+        "model_world_size_2_rank_0.pt",
+        "model_world_size_2_rank_1.pt",
+    ]
+
+
+def steps_in(log: Path) -> int:
+    return sum(line.startswith("step ") for line in log.read_text().splitlines()) if log.exists() else 0
 
 
 def trains(log: Path) -> bool:

@@ -142,7 +142,26 @@ def test_rows_without_an_answer_are_refused(config, rows, tmp_path):
     )
     config.data.train_files = str(tmp_path / "rl.parquet")
     (found,) = [finding for finding in check_sft.rows(config) if finding.level == "error"]
-    assert found.text.startswith("12 of 12 rows have nothing to learn, as row 0 of cut_point_detection")
+    assert found.text.startswith("12 of 12 rows have nothing to learn, the first is row 0, of cut_point_detection")
+
+
+def test_rows_of_several_files_are_judged_together_and_a_file_without_rows_is_none(cut_points, rows, tmp_path):
+    """3 broken rows of 20 in a file are too many, of 40 in two files they are not."""
+    config = cut_points(3)
+    folder = tmp_path / "data" / "sft"
+    (folder / "cut_point_detection.parquet").rename(folder / "a.parquet")
+    write_rows([], folder / "b.parquet")
+    write_rows([row for row in rows if row["data_source"] == "cut_point_detection"] * 5, folder / "c.parquet")
+    (few,) = check_sft.rows(config)
+    assert few.level == "warning" and "3 of 40 rows of cut_point_detection are broken" in few.text
+    assert "a.parquet" in few.text
+
+
+def test_no_row_at_all_is_told(config, tmp_path):
+    write_rows([], tmp_path / "none.parquet")
+    config.data.train_files = str(tmp_path / "none.parquet")
+    (found,) = check_sft.rows(config)
+    assert found.level == "error" and "hold no row" in found.text
 
 
 def test_leum_8b_fits_the_gpus_that_it_names_and_the_loss_in_one_piece_would_not():
