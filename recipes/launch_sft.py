@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..reports.recorder import set_aside
 from ..sft.rows import count_rows
+from ..verl_plugin.checkpoint_folder import stop_file
 from . import check_sft, restarts
 from .checking import line, refuse
 from .checking.inputs import model_folder, row_folder
@@ -86,11 +87,13 @@ def check(config: DictConfig, console: Console) -> None:
 def prepare_nodes(config: DictConfig, console: Console) -> None:
     """Write the run's configuration and say what to start on each node: there is no Ray or Slurm that reaches them all.
 
-    Metrics of an earlier attempt are set aside here, as nothing else does it on the way to verl's logger, which empties its file.
+    What a launcher does at its start is done here: metrics of an earlier attempt are set aside, since verl's logger empties its file,
+    and an earlier stop counts no longer.
     """
     run_dir = Path(config.sv6d.run_dir).absolute()
     run_dir.mkdir(parents=True, exist_ok=True)
     set_aside(run_dir / "metrics.jsonl")
+    stop_file(config).unlink(missing_ok=True)
     OmegaConf.save(config, run_dir / restarts.CONFIG, resolve=True)
     nodes = config.trainer.nnodes
     env = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in config.sv6d.env.items())

@@ -207,12 +207,15 @@ def test_without_slurm_it_is_said_what_to_start_where(config, monkeypatch, tmp_p
     config.data.micro_batch_size_per_gpu = 3
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    (tmp_path / "run" / "checkpoints" / "stop").touch()
     out = io.StringIO()
     cli.train(config, Console(file=out, width=200))
     assert "with 0 to 1 for NODE and the address of node 0 for HOST" in " ".join(out.getvalue().split())
     assert "--nnodes=2 --node-rank=NODE --master-addr=HOST --master-port=29500" in out.getvalue().splitlines()[-1]
     assert (tmp_path / "run" / "config.yaml").exists()
     assert (tmp_path / "run" / "metrics-001.jsonl").exists()  # verl's logger would empty it
+    assert not (tmp_path / "run" / "checkpoints" / "stop").exists()  # it would end the run after a step
 
 
 def finish(config, step, ranks=1):
