@@ -14,11 +14,12 @@ from sv6d.verl_plugin.pixels import scale_levels
 from sv6d.verl_plugin.rollouts import loop as sharing_loop
 from sv6d.verl_plugin.rollouts import sharing
 from sv6d.verl_plugin.rollouts.loop import SentOnce, SharingAgentLoop
-from sv6d.verl_plugin.rollouts.manager import SharingWorker
+from sv6d.verl_plugin.rollouts.manager import SharingWorker, unwrapped
 from verl.experimental.agent_loop.agent_loop import AgentLoopWorker, DictConfigWrap
 from verl.workers.rollout.replica import TokenOutput
 
 QUESTION = "Which?"
+OURS = unwrapped(SharingWorker)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ class Server:
 class Rollouts:
     """What verl's worker does with a prompt, without Ray and TransferQueue."""
 
-    def __init__(self, strategy="fsdp2", engine="vllm", worker=SharingWorker, **options):
+    def __init__(self, strategy="fsdp2", engine="vllm", worker=OURS, **options):
         rollout = {"name": engine, "prompt_length": 512, "response_length": 8}
         self.config = OmegaConf.create(
             {

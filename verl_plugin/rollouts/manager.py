@@ -10,10 +10,14 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from ..pixels import STRATEGIES, as_levels, unscaled
 from . import sharing
 
-_Worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class.__ray_actor_class__  # the class that Ray wrapped
+
+def unwrapped(actor_class) -> type:
+    """The class that `ray.remote` wrapped."""
+    return actor_class.__ray_metadata__.modified_class.__ray_actor_class__
 
 
-class SharingWorker(_Worker):
+@ray.remote  # here, as verl does: Ray then sends it whole, base and all, and no half of it by its name
+class SharingWorker(unwrapped(AgentLoopWorkerTQ)):
     """The rollouts of a prompt share what the processor makes of its media, and the trainer gets it as bytes where its engine is
     ours (`pixels.py`)."""
 
@@ -47,7 +51,7 @@ class SharingManager(AgentLoopManagerTQ):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.agent_loop_workers_class = ray.remote(SharingWorker)
+        self.agent_loop_workers_class = SharingWorker
 
 
 def _media(output: AgentLoopOutput) -> list[Any]:
