@@ -192,6 +192,14 @@ def test_a_supervised_run_shows_its_losses_and_that_nothing_could_be_judged(open
     assert page.is_hidden("#tasks-choice") and page.is_hidden("#scope") and page.is_visible("#smooth")
 
 
+def test_what_could_not_be_judged_fits_a_phone(opened, tmp_path):
+    """The longest names of metrics and settings stand there."""
+    write_page([supervised(tmp_path / "run")], tmp_path / "page.html")
+    page = opened(tmp_path / "page.html", **PHONE)
+    page.click("#unjudged summary")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_a_page_without_charts_is_drawn_too(opened, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "data": {"perf/throughput": 3.0}}\n')
