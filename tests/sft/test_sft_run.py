@@ -97,7 +97,8 @@ def test_two_ranks_train_on_the_same_rows_as_one(command, finished, tmp_path):
 
 
 def test_two_nodes_train_on_the_same_rows_as_one(command, finished, tmp_path):
-    """`sv6d sft` prepares a run of several nodes; the line that it prints is started on each (here: twice on this machine)."""
+    """Without Slurm `sv6d sft` prepares a run of several nodes; the line that it prints is started on each (here: twice on this
+    machine). `tests/recipes/test_launch_slurm.py` has a Slurm."""
     prepared = subprocess.run(
         command(tmp_path / "nodes", "trainer.nnodes=2"), capture_output=True, text=True, timeout=300
     )
@@ -105,16 +106,36 @@ def test_two_nodes_train_on_the_same_rows_as_one(command, finished, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    line = prepared.stdout.splitlines()[-1].replace("HOST:29500", f"127.0.0.1:{port}")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    nodes = [
-        subprocess.Popen(line, shell=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
-    ]
+    line = prepared.stdout.splitlines()[-1].replace("HOST", "127.0.0.1").replace("29500", str(port))
+    words = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    nodes = [subprocess.Popen(line.replace("NODE", str(node)), shell=True, **words) for node in range(2)]
     said = [node.communicate(timeout=300)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
     assert losses(tmp_path / "nodes") == pytest.approx(losses(finished[0]), rel=1e-3)
     assert (tmp_path / "nodes" / "checkpoints" / f"global_step_{STEPS}" / "huggingface" / "model.safetensors").exists()
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_happened(command, finished, tmp_path):
+    """SIGTERM to the launcher alone, while its job starts: that saves after its first step. The rows of the others are then fetched
+    by another number of workers."""
+    run = tmp_path / "stopped"
+    with subprocess.Popen(command(run, "trainer.save_freq=100"), stderr=subprocess.PIPE, text=True) as child:
+        deadline = time.monotonic() + 240
+        while not (run / "train.log").exists():
+            assert child.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        said = child.stderr.read()
+    assert child.returncode == 75 and f"saved and ended: 1 of {STEPS} steps are kept" in said
+    assert [path.name for path in (run / "checkpoints").glob("global_step_*")] == ["global_step_1"]
+
+    again = subprocess.run(
+        command(run, "trainer.save_freq=100", "data.num_workers=1"), capture_output=True, text=True, timeout=300
+    )
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "step    1" not in again.stdout and "step    2" in again.stdout
+    assert losses(run) == losses(finished[0])
 
 
 def test_a_killed_run_continues_as_if_nothing_had_happened(command, finished, tmp_path):
