@@ -109,7 +109,7 @@ def _write(out: Path, done: list[Captioned], bad: list[dict], words: Templates, 
             if caption.reason
         ]
     with written_whole(out / "captions.parquet") as partial:
-        pq.write_table(rows.table(), partial, compression="zstd")
+        pq.write_table(rows.take(), partial, compression="zstd")
     lines.write(out / "captions.rejected.jsonl", bad)
 
 

@@ -1,4 +1,4 @@
-"""SFT rows as columns (docs/data.md): a shard's are gathered as plain lists of texts and made into one table.
+"""SFT rows as columns (docs/data.md): some thousand are gathered as plain lists of texts and made into one table.
 
 Row by row would cost more than to make the questions, and so would keeping the questions: the garbage collector looks through
 every object that is alive, but not into texts.
@@ -14,6 +14,8 @@ from ...data_mixers.rows import SFT_SCHEMA
 from ...schema.document import Document
 from .questions import QA
 
+COLUMNS = ("kind", "reward", "question", "answer", "truth", "query", "name", "video", "duration")
+
 
 class Rows:
     """The rows of one shard.
@@ -25,9 +27,8 @@ class Rows:
 
     def __init__(self, systems: dict[str, str], videos: Path):
         self._systems, self._videos = systems, videos
-        self._columns: dict[str, list] = {
-            name: [] for name in ("kind", "reward", "question", "answer", "truth", "query", "name", "video", "duration")
-        }
+        self._taken = 0
+        self._columns: dict[str, list] = {name: [] for name in COLUMNS}
 
     def __len__(self) -> int:
         return len(self._columns["kind"])
@@ -45,17 +46,18 @@ class Rows:
         columns["video"] += repeat(video, count)
         columns["duration"] += repeat(document.duration, count)
 
-    def table(self) -> pa.Table:
-        """The rows in the SFT row format."""
-        told, size = self._columns, len(self)
+    def take(self) -> pa.Table:
+        """The rows that were added since the last time, in the SFT row format; their numbers go on."""
+        told, size, first = self._columns, len(self), self._taken
+        self._columns, self._taken = {name: [] for name in COLUMNS}, first + size
         said = {
             "system": _from_few([self._systems[kind.partition(".")[0]] for kind in told["kind"]]),
             "user": pa.array([f"<video>{question}" for question in told["question"]], pa.string()),
             "assistant": pa.array(told["answer"], pa.string()),
         }
         info = {
-            "index": pa.array(np.arange(size)),
-            "id": pa.array([f"{name}#{i}" for i, name in enumerate(told["name"])], pa.string()),
+            "index": pa.array(np.arange(first, first + size)),
+            "id": pa.array([f"{name}#{i}" for i, name in enumerate(told["name"], first)], pa.string()),
             "dataset": _from_few([f"synthesis/{kind}" for kind in told["kind"]]),
             "split": pa.repeat("train", size),
             "duration": pa.array(told["duration"], pa.float64()),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from ...data_mixers import lines
+from ...data_mixers.rows import SFT_SCHEMA
 from ...data_mixers.whole import written_whole
 from ...schema import Taxonomy
 from ...schema.document import Document, DocumentError, Problem, examine_document
@@ -28,6 +29,8 @@ from .templates import Templates
 
 DOCUMENTS = 500
 """Documents of a shard: 20,000 rows of 40 questions each."""
+GROUP = 4000
+"""Rows that are held before they are written: more would be moved through memory anew, at more cost than to make them."""
 MANIFEST = "synthesis.json"
 METADATA = b"synthesis"
 """Of a shard's file: what it came to."""
@@ -152,7 +155,7 @@ def _write(job: tuple[Shard, Path, Settings]) -> Written:
     shard, out, settings = job
     path, rejects = shard_path(out, shard.number), rejects_path(out, shard.number)
     if path.exists():
-        told = json.loads(pq.read_schema(path).metadata[METADATA])
+        told = json.loads(pq.read_metadata(path).metadata[METADATA])
         return Written(**{**told, "why": tuple(told["why"])})
     generator, checker = _tools(settings)
     rows, bad, warned = Rows(generator.templates.systems, settings.videos), [], []
@@ -160,19 +163,22 @@ def _write(job: tuple[Shard, Path, Settings]) -> Written:
     if settings.phrasing:
         phraser = Phraser(settings.phrasing, phrasings_path(out, shard.number), generator.vocabulary.taxonomy)
         asked, tally = phraser.phrase(asked), phraser.tally
-    documents = 0
-    for document, qas in asked:
-        checker.check(qas)
-        rows.add(qas, document)
-        documents += 1
-    why = tuple(tally.first[what] for what in sorted(tally.first))
-    told = (tally.phrased, tally.refused, tally.failed, why)
-    done = Written(len(rows), documents + len(bad), len(bad), len(warned), *told)
-    if bad:
-        lines.write(rejects, bad)
-    with written_whole(path) as partial:
-        table = rows.table().replace_schema_metadata({METADATA: json.dumps(done._asdict())})
-        pq.write_table(table, partial, compression="zstd")
+    documents = pairs = 0
+    with written_whole(path) as partial, pq.ParquetWriter(partial, SFT_SCHEMA, compression="zstd") as file:
+        for document, qas in asked:
+            checker.check(qas)
+            rows.add(qas, document)
+            documents, pairs = documents + 1, pairs + len(qas)
+            if len(rows) >= GROUP:
+                file.write_table(rows.take())
+        if len(rows):
+            file.write_table(rows.take())
+        why = tuple(tally.first[what] for what in sorted(tally.first))
+        told = (tally.phrased, tally.refused, tally.failed, why)
+        done = Written(pairs, documents + len(bad), len(bad), len(warned), *told)
+        file.add_key_value_metadata({METADATA: json.dumps(done._asdict())})
+        if bad:  # before the rows, which say that the shard is done
+            lines.write(rejects, bad)
     return done
 
 
