@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -314,6 +315,16 @@ def test_rows_are_sft_rows(tmp_path):
         assert row["messages"][:2] == row["prompt"] and row["messages"][2]["role"] == "assistant"
         assert row["videos"] == [{"video": str(tmp_path / "film.mp4")}] and row["extra_info"]["duration"] == 6.0
     assert {row["extra_info"]["dataset"].split("/")[0] for row in rows} == {"synthesis"}
+
+
+def test_rows_that_are_written_in_groups_are_the_same_rows(tmp_path, monkeypatch):
+    source = write_documents(tmp_path / "documents.jsonl", sound_documents(3))
+    assert synthesize(source, "-o", tmp_path / "one").exit_code == 0
+    monkeypatch.setattr("sv6d.sft.synthesis.shards.GROUP", 10)
+    assert synthesize(source, "-o", tmp_path / "many").exit_code == 0
+    one, many = (tmp_path / name / "qa-00000.parquet" for name in ("one", "many"))
+    assert read_rows(many) == read_rows(one) and pq.ParquetFile(many).num_row_groups == 3
+    assert [row["extra_info"]["index"] for row in read_rows(many)] == list(range(len(read_rows(one))))
 
 
 def test_documents_that_cannot_be_used_are_kept_with_the_reason(tmp_path):
