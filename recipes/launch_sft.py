@@ -1,4 +1,4 @@
-"""`sv6d sft`: compose a recipe, check what can be checked in a second, and train with verl's SFT trainer (section 5.1)."""
+"""`sv6d sft`: compose a recipe, look at it and at its rows, and train with verl's SFT trainer (section 5.1)."""
 
 import os
 import shlex
