@@ -186,7 +186,7 @@ def _moments(parsed: Parsed) -> list[tuple[int, list[Sub]]]:
 
 
 def _split_subs(parsed: Parsed) -> list[Sub]:
-    return [sub for sub in parsed.whole if len(parsed.parts(sub)) > 1]
+    return [sub for sub, column in parsed.whole.items() if len({frozenset(tags) for _, tags in column}) > 1]
 
 
 def _sequence(parsed: Parsed, sub: Sub, rng: Random, templates: Templates) -> QA:
