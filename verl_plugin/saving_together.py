@@ -45,9 +45,10 @@ class SavesTogether:
 
 
 def _failure(act, *args, **kwargs) -> str | None:
-    """What went wrong in words; None where nothing did."""
+    """What went wrong in words; None where nothing did. A full disk is an OSError of Python's, a RuntimeError of torch's, an error of
+    its own of safetensors', and a bare Exception of tokenizers'."""
     try:
         act(*args, **kwargs)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     return None

@@ -11,6 +11,8 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 STDERR = 2
+LAST_LOOK = 5.0
+"""Seconds for which a step that failed looks for a dead worker as its cause: Ray may hear of the death a little later."""
 
 
 class WorkerDied(RuntimeError):
@@ -34,12 +36,16 @@ class Watch:
     def _ask(self, name: str) -> None:
         self._asked[self.actors[name].__ray_call__.remote(sign_of_life)] = name
 
-    def look(self) -> None:
+    def look(self, patience: float = 0.0) -> None:
         """
+        Args:
+            patience: seconds for which answers are waited for.
+
         Raises:
             WorkerDied: an actor is dead, or the engine that it serves.
         """
-        answered, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
+        asked = list(self._asked)
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=patience) if asked else ([], [])
         for ref in answered:
             name = self._asked.pop(ref)
             try:
@@ -83,6 +89,14 @@ class WatchedTrainer:
 
     def _replicas(self) -> list:
         return [replica for manager in self._rollout_server_managers() for replica in manager.get_replicas()]
+
+    def step(self, metrics, timing_raw):
+        try:
+            return super().step(metrics, timing_raw)
+        except RuntimeError:
+            # Where all rollouts of a step fail at once, verl's buffer says only that there are none, before anybody has looked.
+            self._watch.look(patience=LAST_LOOK)
+            raise
 
     def look_after(self, partition: str) -> None:
         self._watch.look()

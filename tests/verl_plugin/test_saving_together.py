@@ -2,8 +2,10 @@
 
 import errno
 
+import pytest
 import torch.distributed as dist
-from sv6d.verl_plugin.saving_together import RankNotSaved, SavesTogether
+from safetensors import SafetensorError
+from sv6d.verl_plugin.saving_together import RankNotSaved, SavesTogether, _failure
 
 
 class Manager:
@@ -52,6 +54,16 @@ def meet_every_obstacle(rank, folder):
     attempt(rank, folder / "nobody has", full=[0, 1])
     attempt(rank, folder / "file" / "no folder", full=[])
     attempt(rank, folder / "all is well", full=[])
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError, SafetensorError, Exception])
+def test_whatever_a_library_calls_a_full_disk_is_put_in_words(error):
+    """tokenizers raises a bare Exception."""
+
+    def save(path):
+        raise error("No space left on device (os error 28)")
+
+    assert _failure(save, "tokenizer.json") == f"{error.__name__}: No space left on device (os error 28)"
 
 
 def test_what_a_rank_cannot_save_is_told_by_all_and_they_go_on(two_ranks, tmp_path):

@@ -381,6 +381,22 @@ class Mortal:
         os._exit(1)
 
 
+def test_a_step_whose_rollouts_all_fail_for_a_dead_worker_names_the_worker(run, queue, monkeypatch):
+    """Faster than the trainer looks: verl's synchronous buffer then finds nothing to train on."""
+    dead = ray.remote(Mortal).remote()
+    monkeypatch.setattr(SyncTrainer, "workers", lambda *_: {"reward worker 0": dead})
+    monkeypatch.setattr(SyncTrainer, "look_after", lambda *_: None)
+
+    def fail(self):
+        dead.die.remote()
+        for uid in self.sent:
+            queue.kv_put(key=uid, partition_id="train", tag={"status": "failure"})
+
+    monkeypatch.setattr(Rollouts, "go_on", fail)
+    with pytest.raises(WorkerDied, match="reward worker 0 died"):
+        run("sync")
+
+
 def test_a_waiting_trainer_ends_at_the_death_of_a_worker(run, queue, monkeypatch):
     dead = ray.remote(Mortal).remote()
     monkeypatch.setattr(ColocateAsyncTrainer, "workers", lambda *_: {"agent loop worker 0": dead})
