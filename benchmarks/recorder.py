@@ -30,9 +30,9 @@ def main(run: Path | None, tokens: int) -> None:
     import torch
     import verl.trainer.ppo.v1  # noqa: F401 - first, because verl loads our plug-in
     from sv6d.reports.recorder import Recorder
-    from sv6d.verl_plugin.recording import TEXTS
-    from sv6d.verl_plugin.rollout_frame import fresh_difference, pick_texts, rollout_frame
-    from sv6d.verl_plugin.task_metrics import task_metrics
+    from sv6d.verl_plugin.recording.rollout_frame import fresh_difference, pick_texts, rollout_frame
+    from sv6d.verl_plugin.recording.task_metrics import task_metrics
+    from sv6d.verl_plugin.recording.trainer import TEXTS
 
     torch.set_num_threads(1)
     keys, tags, data = step_of(tokens)

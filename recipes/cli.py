@@ -6,7 +6,7 @@ import click
 
 COMMANDS = {
     "doctor": (
-        "sv6d.verl_plugin.doctor",
+        "sv6d.verl_plugin.doctor.cli",
         "Check the installation against the pins; say what is missing and how to mend it.",
     ),
     "annotate": (
@@ -18,9 +18,9 @@ COMMANDS = {
     "score": ("sv6d.rewards.rescoring.cli", "Score answers against ground truth with the Table 4 rewards."),
     "schema": ("sv6d.schema.cli", "Print the JSON schema or pattern of a task's answers, for guided decoding."),
     "fit-weights": ("sv6d.rewards.fit_weights_cli", "Learn the weights w_k of eq. 9 from scores or preferences."),
-    "sft": ("sv6d.recipes.launch_sft", "Supervised warm start (report, section 5.1)."),
+    "sft": ("sv6d.recipes.running.sft", "Supervised warm start (report, section 5.1)."),
     "average": ("sv6d.sft.average_cli", "Average the last checkpoints of a run into one (SWA, section 5.1.2)."),
-    "grpo": ("sv6d.recipes.launch_grpo", "Train with GRPO and asynchronous rollouts (section 5.2)."),
+    "grpo": ("sv6d.recipes.running.grpo", "Train with GRPO and asynchronous rollouts (section 5.2)."),
     "check": ("sv6d.recipes.checking.cli", "Check a GRPO recipe before a GPU is paid for."),
     "launch": ("sv6d.recipes.launching.cli", "Start a GRPO recipe on Slurm, a Ray cluster or Kubernetes."),
     "report": ("sv6d.reports.cli", "Draw a run's entropy, reward and length, by task and component (Figure 3)."),

@@ -11,9 +11,9 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import collate_fn
 
 from ..data_mixers.quota import Tally
-from .beyond import read_filtering
-from .checkpoint_folder import resumed_from, saved_in
+from .beyond.settings import read_filtering
 from .replay_buffer import Balanced, BalancedAsync, column
+from .surviving.checkpoint_folder import resumed_from, saved_in
 
 STATE = "balance.json"
 

@@ -18,8 +18,8 @@ from tensordict import TensorDict
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from ..data_mixers.quota import Patience, Quota
-from .beyond import GroupFiltering
-from .group_filter import GroupFilter
+from .beyond.group_filter import GroupFilter
+from .beyond.settings import GroupFiltering
 
 _SETTINGS = {
     "poll_interval": 0.05,

@@ -7,11 +7,11 @@ from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from .balance import BalancedTrainer
+from .beyond.shaping import ShapingTrainer
 from .judging import JudgedTrainer
 from .kl import KLTrainer
-from .recording import RecordingTrainer
-from .shaping import ShapingTrainer
-from .surviving import SurvivingTrainer
+from .recording.trainer import RecordingTrainer
+from .surviving.trainer import SurvivingTrainer
 
 
 class Extended(RecordingTrainer, SurvivingTrainer, BalancedTrainer, JudgedTrainer, ShapingTrainer, KLTrainer):

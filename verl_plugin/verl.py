@@ -31,7 +31,7 @@ def _register_platform():
 
 
 def _register_engine(_):
-    from . import engine  # noqa: F401
+    from .engines import fsdp  # noqa: F401
 
 
 def _register_reward_manager(_):
@@ -39,7 +39,7 @@ def _register_reward_manager(_):
 
 
 def _register_agent_loop(_):
-    from . import constrained_loop  # noqa: F401
+    from .rollouts import constrained  # noqa: F401
 
 
 def _register_checkpoint_engine(_):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..launching.pools import is_separate, mode_of
+from ..cluster.pools import is_separate, mode_of
 from .batch import divisors, near
 from .finding import Finding, counted, error, note, warning
 from .memory import lora_rank

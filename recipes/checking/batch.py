@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..launching.pools import is_separate
+from ..cluster.pools import is_separate
 from .finding import Finding, counted, error, note, warning
 from .subject import Subject
 

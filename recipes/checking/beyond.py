@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from omegaconf import OmegaConf
 
-from ...verl_plugin.beyond import read_filtering, read_settings
-from ..launching.pools import mode_of
+from ...verl_plugin.beyond.settings import read_filtering, read_settings
+from ..cluster.pools import mode_of
 from .asynchrony import has_balanced_buffer
 from .finding import Finding, error, warning
 from .subject import Subject

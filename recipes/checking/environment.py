@@ -67,7 +67,8 @@ def verl_settings(subject: Subject) -> Iterator[Finding]:
         warnings.simplefilter("ignore")
         import verl.trainer.ppo.v1  # noqa: F401 (our trainers come with verl's, and not before them)
 
-        from ...verl_plugin import kl, recording, replay_buffer
+        from ...verl_plugin import kl, replay_buffer
+        from ...verl_plugin.recording import trainer as recording
 
     def sampler(config):
         if has_balanced_buffer(config):
@@ -101,14 +102,14 @@ def _probe() -> dict:
 
 @cache
 def _answer() -> Future:
-    from ...verl_plugin.doctor import run_probe
+    from ...verl_plugin.doctor.cli import run_probe
 
     return ThreadPoolExecutor(1).submit(run_probe, "verl")
 
 
 def nodes(subject: Subject) -> Iterator[Finding]:
     """Every node of the Ray cluster: plug-in, versions, environment, shared folders, and room for the recipe's GPUs."""
-    from ..launching.nodes import disagreements, inspect_nodes, shortage
+    from ..cluster.nodes import disagreements, inspect_nodes, shortage
 
     try:
         reports = inspect_nodes(subject.config, wait=0)

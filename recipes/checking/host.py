@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from ..launching.pools import node_gb, nodes_needed
+from ..cluster.pools import node_gb, nodes_needed
 from .asynchrony import batches_ahead
 from .context import FRAMES_A_PATCH, clip, token_edge
 from .finding import Finding, counted, error, note, warning

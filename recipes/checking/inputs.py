@@ -9,8 +9,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from ...data_mixers.sources import row_files
+from ..cluster.nodes import cluster_address
 from ..compose import ROWS, Kind
-from ..launching.nodes import cluster_address
 from .finding import Finding, error, warning
 from .subject import Subject, cached_model, gpus_here
 

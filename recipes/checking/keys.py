@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ...data_mixers.rows import MEDIA_OPTIONS
-from ...verl_plugin.survival_settings import Survival, read_settings
+from ...verl_plugin.surviving.settings import Survival, read_settings
 from ..compose import compose, leaves
 from .finding import Finding, error, warning
 from .subject import Subject

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from ..launching.pools import is_separate
+from ..cluster.pools import is_separate
 from .batch import sequence_parallel
 from .finding import Finding, NotKnown, error, note, warning
 from .model_size import ModelSize

@@ -88,7 +88,7 @@ def make_model(demo: Demo) -> None:
 def run_sft(demo: Demo) -> None:
     """Warm start with verl's SFT trainer."""
     from ..compose import compose
-    from ..launch_sft import train
+    from ..running.sft import train
 
     train(compose("sft", "cpu_demo", overrides(demo, model=demo.model, run_dir=demo.sft)), console=demo.console)
 
@@ -104,7 +104,7 @@ def run_average(demo: Demo) -> None:
 def run_grpo(demo: Demo) -> None:
     """GRPO with asynchronous rollouts and the Table 4 rewards."""
     from ..compose import compose
-    from ..launch_grpo import train
+    from ..running.grpo import train
 
     train(compose("grpo", "cpu_demo", overrides(demo, model=demo.averaged, run_dir=demo.grpo)), console=demo.console)
 
@@ -148,7 +148,7 @@ def start_from_scratch(demo: Demo) -> None:
     """GRPO for a few steps without the warm start, beside the real run on the page."""
     from ...reports.runs import load_run, summary
     from ..compose import compose
-    from ..launch_grpo import train
+    from ..running.grpo import train
 
     few = [f"trainer.total_training_steps={SCRATCH_STEPS}", "trainer.val_before_train=false", "trainer.test_freq=-1"]
     config = compose("grpo", "cpu_demo", [*overrides(demo, model=demo.model, run_dir=demo.scratch), *few])

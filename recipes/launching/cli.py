@@ -9,13 +9,13 @@ import click
 import yaml
 from omegaconf import DictConfig
 
-from .. import check_sft
 from ..checking import CHECKS, line, refuse
 from ..checking.subject import Subject
 from ..checking.table import run
+from ..cluster.pools import ASSUMED_NODE, describe, pools
 from ..compose import Kind, RecipeError, compose, find_recipe
+from ..running import check_sft
 from . import kubernetes, ray_job, slurm
-from .pools import ASSUMED_NODE, describe, pools
 
 _RECIPE = [click.argument("recipe"), click.argument("overrides", nargs=-1)]
 _DRY_RUN = click.option(

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import yaml
 from omegaconf import DictConfig
 
+from ..cluster.pools import logical_resources, node_gb, nodes_needed, notice_seconds, pools
 from ..compose import RecipeError
-from .pools import logical_resources, node_gb, nodes_needed, notice_seconds, pools
 from .ray_job import environment
 
 STOP_RUN = "pkill -TERM -f '[s]v6d grpo'; while pgrep -f '[s]v6d grpo' >/dev/null; do sleep 1; done"

@@ -6,8 +6,8 @@ import time
 
 from omegaconf import DictConfig
 
+from ..cluster.pools import notice_seconds
 from ..compose import RecipeError
-from .pools import notice_seconds
 
 AGENT_SECONDS = 60.0
 """For which a cluster that has just started may have no agent that takes jobs."""

@@ -1,6 +1,6 @@
 """The batch file of a run on Slurm: a header that says what the recipe needs; for GRPO `slurm_ray.sh`, which starts Ray on every node
 of the job; and `slurm.sh`, which starts the run and hands on Slurm's warning before the time limit. A warm start has no Ray: its run
-starts a process on each node itself (`launch_sft`).
+starts a process on each node itself (`running/sft.py`).
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+from ..cluster.pools import is_warm_start, logical_resources, nodes_needed, notice_seconds, pools
 from ..compose import RecipeError
-from .pools import is_warm_start, logical_resources, nodes_needed, notice_seconds, pools
 
 
 class Settings(NamedTuple):

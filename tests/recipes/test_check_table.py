@@ -12,9 +12,9 @@ from sv6d.recipes.checking import CHECKS, Check, Finding, environment, inputs, l
 from sv6d.recipes.checking.cli import show
 from sv6d.recipes.checking.finding import NotKnown, note
 from sv6d.recipes.checking.table import run
+from sv6d.recipes.cluster import nodes
+from sv6d.recipes.cluster.nodes import NodeReport
 from sv6d.recipes.compose import RecipeError
-from sv6d.recipes.launching import nodes
-from sv6d.recipes.launching.nodes import NodeReport
 
 
 def test_the_names_of_the_checks_are_distinct():
@@ -90,7 +90,7 @@ def test_a_launch_with_errors_is_refused_with_all_of_them(launched):
 def test_the_quick_checks_of_a_cpu_recipe_import_nothing_heavy(launched, tmp_path):
     OmegaConf.save(launched(), tmp_path / "config.yaml", resolve=True)
     code = (
-        "import sys; from omegaconf import OmegaConf; import sv6d.recipes.launch_grpo; from sv6d.recipes.checking import quick; "
+        "import sys; from omegaconf import OmegaConf; import sv6d.recipes.running.grpo; from sv6d.recipes.checking import quick; "
         f"quick(OmegaConf.load({str(tmp_path / 'config.yaml')!r})); "
         "print([name for name in ('torch', 'verl', 'ray', 'transformers', 'vllm') if name in sys.modules])"
     )

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from preflight import example, write_task
 from ray.job_submission import JobStatus
 from sv6d.recipes.cli import main
+from sv6d.recipes.cluster.pools import describe, is_separate, mode_of, nodes_needed, pools, unplaced
 from sv6d.recipes.compose import RecipeError, compose
 from sv6d.recipes.launching import kubernetes, ray_job, slurm
-from sv6d.recipes.launching.pools import describe, is_separate, mode_of, nodes_needed, pools, unplaced
 
 PLACES = ["sv6d.data=/mnt/data", "sv6d.model=/mnt/model", "sv6d.run_dir=/mnt/runs/leum"]
 KUBERNETES = ["--image", "registry/sv6d:1", "--volume", "training:/mnt"]

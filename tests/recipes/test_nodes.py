@@ -11,10 +11,8 @@ import pytest
 from click.testing import CliRunner
 from omegaconf import OmegaConf
 from sv6d.recipes.cli import main
-from sv6d.recipes.compose import RecipeError, compose
-from sv6d.recipes.launching import cli as launch_cli
-from sv6d.recipes.launching import witness
-from sv6d.recipes.launching.nodes import (
+from sv6d.recipes.cluster import witness
+from sv6d.recipes.cluster.nodes import (
     NodeReport,
     cluster_address,
     compared_paths,
@@ -24,8 +22,10 @@ from sv6d.recipes.launching.nodes import (
     settle_address,
     shortage,
 )
-from sv6d.recipes.launching.pools import pools
-from sv6d.recipes.launching.witness import fingerprint
+from sv6d.recipes.cluster.pools import pools
+from sv6d.recipes.cluster.witness import fingerprint
+from sv6d.recipes.compose import RecipeError, compose
+from sv6d.recipes.launching import cli as launch_cli
 
 VERSIONS = {"python": "3.11.2", "verl": "0.9.1"}
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 from sv6d.recipes.compose import RecipeError
-from sv6d.recipes.restarts import only_one
+from sv6d.recipes.running.restarts import only_one
 
 
 def test_a_second_launcher_waits_for_the_first_ones_job_and_then_refuses(tmp_path):

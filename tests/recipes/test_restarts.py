@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
-from sv6d.recipes import restarts, supervise
 from sv6d.recipes.compose import RecipeError
-from sv6d.recipes.restarts import PREEMPTED, JobFailed, Preempted, lost, steps_done, train
+from sv6d.recipes.running import restarts, supervise
+from sv6d.recipes.running.restarts import PREEMPTED, JobFailed, Preempted, lost, steps_done, train
 from sv6d.reports.parts import part_name
 from sv6d.sft.manifest import seal
 
@@ -166,7 +166,7 @@ def test_one_step_is_told_as_one(tmp_path):
 
 def test_pauses_grow(tmp_path, monkeypatch):
     pauses = []
-    monkeypatch.setattr("sv6d.recipes.restarts._pause", lambda seconds, stop: pauses.append(seconds))
+    monkeypatch.setattr("sv6d.recipes.running.restarts._pause", lambda seconds, stop: pauses.append(seconds))
     deaths = [{"in_step": step, **KILLED} for step in (2, 4, 5)]
     Run(tmp_path, *deaths, restart_pause=10).go()
     assert pauses == [10, 20, 40]
@@ -209,7 +209,7 @@ def test_a_mistake_in_the_configuration_is_not_tried_again(tmp_path):
     [
         ("ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.", True),
         ("ray.exceptions.ActorDiedError: The actor died because of an error raised in its creation task", False),
-        ("sv6d.verl_plugin.watching.WorkerDied: reward worker 1 died", True),
+        ("sv6d.verl_plugin.surviving.watching.WorkerDied: reward worker 1 died", True),
         ("torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp", True),
         ("omegaconf.errors.ConfigAttributeError: Key 'x' is not in struct", False),
     ],

@@ -14,14 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from sv6d.recipes.supervise import Job, JsonLines, Limits, StopRequest, end, lasting, report_skipped, run
+from sv6d.recipes.running.supervise import Job, JsonLines, Limits, StopRequest, end, lasting, report_skipped, run
 
 LIMITS = Limits(grace=30)
 
 
 @pytest.fixture(autouse=True)
 def no_long_looks(monkeypatch):
-    monkeypatch.setattr("sv6d.recipes.supervise.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("sv6d.recipes.running.supervise.POLL_SECONDS", 0.02)
 
 
 def job(tmp_path, code, describe=lambda step, data: f"step {step} reward {data['reward']}"):
@@ -203,7 +203,7 @@ def twice(step, data):
 
 
 def test_a_second_sigterm_does_not_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr("sv6d.recipes.supervise.AT_ONCE", 0)
+    monkeypatch.setattr("sv6d.recipes.running.supervise.AT_ONCE", 0)
     with pytest.raises(KeyboardInterrupt):
         supervise(tmp_path, SAVES_AND_ENDS, describe=twice)
 

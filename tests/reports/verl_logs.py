@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sv6d.reports.recorder import set_aside
 from sv6d.schema import TASKS
-from sv6d.verl_plugin.task_metrics import MEANS
+from sv6d.verl_plugin.recording.task_metrics import MEANS
 
 FOLDER = Path(sys.argv[1])
 os.environ |= {

@@ -11,10 +11,11 @@ from click.testing import CliRunner
 from omegaconf import OmegaConf
 from rich.console import Console
 from sv6d.data_mixers.rows import write_rows
-from sv6d.recipes import check_sft, launch_grpo, supervise
-from sv6d.recipes import launch_sft as cli
 from sv6d.recipes.checking import refuse
 from sv6d.recipes.compose import RecipeError, compose
+from sv6d.recipes.running import check_sft, supervise
+from sv6d.recipes.running import grpo as launch_grpo
+from sv6d.recipes.running import sft as cli
 from sv6d.sft.manifest import seal
 
 PLACES = ["sv6d.data=D", "sv6d.model=M", "sv6d.run_dir=R"]

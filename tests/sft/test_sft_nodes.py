@@ -8,7 +8,7 @@ from sv6d.data_mixers.mixture import Mixture
 from sv6d.data_mixers.torch_loader import PositionLoader
 from sv6d.sft import manifest
 from sv6d.sft.train import Share, WarmStart
-from sv6d.verl_plugin.checkpoint_folder import stop_file
+from sv6d.verl_plugin.surviving.checkpoint_folder import stop_file
 from verl.trainer.sft_trainer import SFTTrainer
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sv6d.verl_plugin.advantages import Rollouts, TaskMoments, advantages, combined, difficulty_weights
-from sv6d.verl_plugin.beyond import Beyond, Difficulty, Length, TaskEma
+from sv6d.verl_plugin.beyond.advantages import Rollouts, TaskMoments, advantages, combined, difficulty_weights
+from sv6d.verl_plugin.beyond.settings import Beyond, Difficulty, Length, TaskEma
 
 EMA = Beyond(task_ema=TaskEma(decay=0.75, clip=5.0))
 

@@ -2,7 +2,7 @@
 
 import pytest
 from omegaconf import OmegaConf
-from sv6d.verl_plugin.beyond import (
+from sv6d.verl_plugin.beyond.settings import (
     Beyond,
     Difficulty,
     GroupFiltering,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from sv6d.verl_plugin.component_groups import Rates, component, parameter_groups, read_rates
-from sv6d.verl_plugin.engine import ComponentFSDPEngine
+from sv6d.verl_plugin.engines.component_groups import Rates, component, parameter_groups, read_rates
+from sv6d.verl_plugin.engines.fsdp import ComponentFSDPEngine
 
 
 @pytest.mark.parametrize(

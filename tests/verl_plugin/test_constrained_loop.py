@@ -6,7 +6,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 from sv6d.schema.answer_schema import LimitError
-from sv6d.verl_plugin.constrained_loop import ConstrainedAgentLoop, WholeAnswers, read_settings, row_constraint
+from sv6d.verl_plugin.rollouts.constrained import ConstrainedAgentLoop, WholeAnswers, read_settings, row_constraint
 from verl.experimental.agent_loop import agent_loop, single_turn_agent_loop
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
@@ -37,7 +37,7 @@ def shots(*times, size="close-up", separators=(",", ":")):
 
 def test_verl_finds_the_loop_by_its_name():
     assert agent_loop._agent_loop_registry["sv6d_constrained"] == {
-        "_target_": "sv6d.verl_plugin.constrained_loop.ConstrainedAgentLoop"
+        "_target_": "sv6d.verl_plugin.rollouts.constrained.ConstrainedAgentLoop"
     }
 
 
@@ -131,7 +131,7 @@ def interrupted_client(monkeypatch):
         return None
 
     monkeypatch.setattr(LLMServerClient, "generate", generate)
-    monkeypatch.setattr("sv6d.verl_plugin.constrained_loop.asyncio.sleep", no_wait)
+    monkeypatch.setattr("sv6d.verl_plugin.rollouts.constrained.asyncio.sleep", no_wait)
     client = object.__new__(FullyAsyncLLMServerClient)
     client.config = OmegaConf.create({})
     return server, WholeAnswers(client)

@@ -5,8 +5,9 @@ import io
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
-from sv6d.verl_plugin import doctor, environment, pins
-from sv6d.verl_plugin.environment import Gap
+from sv6d.verl_plugin.doctor import cli as doctor
+from sv6d.verl_plugin.doctor import environment, pins
+from sv6d.verl_plugin.doctor.environment import Gap
 
 REQUIREMENTS = [
     "click>=8.1",

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from sv6d.verl_plugin import environment
+from sv6d.verl_plugin.doctor import environment
 
 
 class Machine:

@@ -1,6 +1,6 @@
 """Dynamic sampling within limits, step by step: a task's groups that teach nothing are taken out up to `batches` times its share."""
 
-from sv6d.verl_plugin.group_filter import GroupFilter
+from sv6d.verl_plugin.beyond.group_filter import GroupFilter
 
 TASK_OF = {"a1": "a", "a2": "a", "a3": "a", "a4": "a", "b1": "b"}
 

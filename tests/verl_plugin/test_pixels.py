@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from sv6d.recipes.demo.model import build_processor, build_tokenizer
-from sv6d.verl_plugin.pixels import as_levels, scale_levels, unscaled
+from sv6d.verl_plugin.engines.pixels import as_levels, scale_levels, unscaled
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
 MEDIA = ["<|vision_start|><|image_pad|><|vision_end|><|vision_start|><|video_pad|><|vision_end|>"]

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from recorded_batch import Columns, batch, components
 from sv6d.data_mixers import Mixture
 from sv6d.reports.recorder import ABOUT, read_dropped
-from sv6d.verl_plugin import recording, trainers
+from sv6d.verl_plugin import trainers
+from sv6d.verl_plugin.recording import trainer as recording
 from tensordict import NonTensorData, NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import get_trainer_cls

@@ -8,8 +8,14 @@ import pytest
 import torch
 from recorded_batch import Columns, batch, components
 from sv6d.reports.recorder import TEXTS, schema
-from sv6d.verl_plugin.rollout_frame import end_tokens, ended_by_itself, fresh_difference, pick_texts, rollout_frame
-from sv6d.verl_plugin.task_metrics import task_metrics
+from sv6d.verl_plugin.recording.rollout_frame import (
+    end_tokens,
+    ended_by_itself,
+    fresh_difference,
+    pick_texts,
+    rollout_frame,
+)
+from sv6d.verl_plugin.recording.task_metrics import task_metrics
 
 
 def frame(step=5, limits=(4, 4, 4), kl_of=None, **replaced):

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from sv6d.data_mixers import verl_dataset
 from sv6d.recipes.demo.model import build_processor, build_tokenizer
-from sv6d.verl_plugin.pixels import scale_levels
+from sv6d.verl_plugin.engines.pixels import scale_levels
 from sv6d.verl_plugin.rollouts import loop as sharing_loop
 from sv6d.verl_plugin.rollouts import sharing
 from sv6d.verl_plugin.rollouts.loop import SentOnce, SharingAgentLoop

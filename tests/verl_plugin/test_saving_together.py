@@ -5,7 +5,7 @@ import errno
 import pytest
 import torch.distributed as dist
 from safetensors import SafetensorError
-from sv6d.verl_plugin.saving_together import RankNotSaved, SavesTogether, _failure
+from sv6d.verl_plugin.surviving.saving_together import RankNotSaved, SavesTogether, _failure
 
 
 class Manager:

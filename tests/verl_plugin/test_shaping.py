@@ -8,8 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from sv6d.rewards import COMPONENTS
+from sv6d.verl_plugin.beyond.shaping import STATE, ShapingTrainer
 from sv6d.verl_plugin.judging import JudgedTrainer
-from sv6d.verl_plugin.shaping import STATE, ShapingTrainer
 from tensordict import NonTensorData, NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer

@@ -19,10 +19,10 @@ from omegaconf import open_dict
 from sv6d.data_mixers.torch_loader import PositionLoader
 from sv6d.recipes.compose import compose
 from sv6d.sft import manifest
-from sv6d.verl_plugin import recording
-from sv6d.verl_plugin.saving import CheckpointNotSaved, forget_trained
+from sv6d.verl_plugin.recording import trainer as recording
+from sv6d.verl_plugin.surviving.saving import CheckpointNotSaved, forget_trained
+from sv6d.verl_plugin.surviving.watching import WorkerDied
 from sv6d.verl_plugin.trainers import ColocateAsyncTrainer, SeparateAsyncTrainer, SyncTrainer
-from sv6d.verl_plugin.watching import WorkerDied
 from tensordict import TensorDict
 from verl.trainer.ppo.v1.trainer_separate_async import HybridEngineMode
 from verl.utils.dataset.rl_dataset import collate_fn

@@ -9,7 +9,7 @@ import pytest
 import ray
 from sv6d.recipes.compose import compose
 from sv6d.recipes.demo.model import build_model
-from sv6d.verl_plugin.watching import Watch, WorkerDied
+from sv6d.verl_plugin.surviving.watching import Watch, WorkerDied
 
 pytestmark = pytest.mark.slow  # Ray takes ten seconds to start
 

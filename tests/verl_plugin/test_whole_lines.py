@@ -5,7 +5,7 @@ import json
 from io import FileIO
 
 import pytest
-from sv6d.verl_plugin.whole_lines import LoggedTrainer, WholeLines
+from sv6d.verl_plugin.surviving.whole_lines import LoggedTrainer, WholeLines
 from verl.utils.tracking import Tracking
 
 

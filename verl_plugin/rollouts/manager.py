@@ -7,7 +7,7 @@ import torch
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from ..pixels import STRATEGIES, as_levels, unscaled
+from ..engines.pixels import STRATEGIES, as_levels, unscaled
 from . import sharing
 
 
@@ -19,7 +19,7 @@ def unwrapped(actor_class) -> type:
 @ray.remote  # here, as verl does: Ray then sends it whole, base and all, and no half of it by its name
 class SharingWorker(unwrapped(AgentLoopWorkerTQ)):
     """The rollouts of a prompt share what the processor makes of its media, and the trainer gets it as bytes where its engine is
-    ours (`pixels.py`)."""
+    ours (`engines/pixels.py`)."""
 
     async def _run_prompt(self, *args, **kwargs) -> None:
         sharing.begin()

@@ -1,6 +1,6 @@
-"""The training process of `sv6d grpo`: hands a resolved configuration to verl. `python -m sv6d.recipes.grpo_job config.yaml`
+"""The training process of `sv6d grpo`: hands a resolved configuration to verl. `python -m sv6d.recipes.running.grpo_job config.yaml`
 
-On SIGTERM it asks the trainer to stop, which saves and ends (`verl_plugin/stopping.py`); the exit status then is
+On SIGTERM it asks the trainer to stop, which saves and ends (`verl_plugin/surviving/stopping.py`); the exit status then is
 `restarts.PREEMPTED`.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ..verl_plugin.checkpoint_folder import stop_file
+from ...verl_plugin.surviving.checkpoint_folder import stop_file
 from .restarts import PREEMPTED
 
 

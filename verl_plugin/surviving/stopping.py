@@ -9,10 +9,10 @@ import logging
 import time
 from pathlib import Path
 
-from ..data_mixers.torch_loader import PositionLoader
-from ..sft import manifest
+from ...data_mixers.torch_loader import PositionLoader
+from ...sft import manifest
+from ..replay_buffer import Balanced
 from .checkpoint_folder import resumed_from, stop_file
-from .replay_buffer import Balanced
 
 logger = logging.getLogger(__name__)
 

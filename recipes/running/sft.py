@@ -11,13 +11,13 @@ import click
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ..reports.recorder import set_aside
-from ..sft.rows import count_rows
-from ..verl_plugin.checkpoint_folder import stop_file
+from ...reports.recorder import set_aside
+from ...sft.rows import count_rows
+from ...verl_plugin.surviving.checkpoint_folder import stop_file
+from ..checking import line, refuse
+from ..checking.inputs import model_folder, row_folder
+from ..compose import SHOWN, compose, make_absolute, shown
 from . import check_sft, restarts
-from .checking import line, refuse
-from .checking.inputs import model_folder, row_folder
-from .compose import SHOWN, compose, make_absolute, shown
 
 JOB = ["-m", "sv6d.sft.train"]
 SLURM_JOB = "SLURM_JOB_ID"

@@ -18,11 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 
-from ..rewards.families import find_taxonomy
-from ..schema import TASKS
-from ..schema.answer_grammar import compact_constraint
-from ..schema.answer_schema import LimitError, Limits
-from .rollouts.loop import SharingAgentLoop
+from ...rewards.families import find_taxonomy
+from ...schema import TASKS
+from ...schema.answer_grammar import compact_constraint
+from ...schema.answer_schema import LimitError, Limits
+from .loop import SharingAgentLoop
 
 logger = logging.getLogger(__name__)
 

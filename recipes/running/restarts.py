@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ..reports.parts import ROLLOUTS, find_parts
-from ..sft.manifest import last_whole, name_latest
-from ..verl_plugin.checkpoint_folder import stop_file
-from ..verl_plugin.survival_settings import Survival, read_settings
-from .compose import RecipeError
+from ...reports.parts import ROLLOUTS, find_parts
+from ...sft.manifest import last_whole, name_latest
+from ...verl_plugin.surviving.checkpoint_folder import stop_file
+from ...verl_plugin.surviving.settings import Survival, read_settings
+from ..compose import RecipeError
 from .supervise import End, Job, Limits, StopRequest, lasting, report_skipped, run
 
 CONFIG = "config.yaml"

@@ -2,7 +2,7 @@
 
 A Hugging Face processor turns a picture's levels, 0 to 255, into (level x rescale_factor - mean) / std in float32, and verl keeps
 that for every sequence of a step in the nodes' memory: 1.2 GB for a video of 50 K tokens, times 3,120. The levels say the same in
-one byte. `rollouts/manager.py` sends them, and `engine.py` scales those of a micro-batch by the processor's own code.
+one byte. `rollouts/manager.py` sends them, and `fsdp.py` scales those of a micro-batch by the processor's own code.
 """
 
 from collections.abc import Mapping, MutableMapping
@@ -13,7 +13,7 @@ import torch
 LEVELS = {"pixel_values": "pixel_levels", "pixel_values_videos": "pixel_levels_videos"}
 """What a model takes, and the name of its levels: an engine that knows nothing of them cannot mistake them for pixels."""
 STRATEGIES = ["fsdp", "fsdp2"]
-"""Of the trainers whose engine is ours (`engine.py`)."""
+"""Of the trainers whose engine is ours (`fsdp.py`)."""
 _MAKERS = {"pixel_values": "image_processor", "pixel_values_videos": "video_processor"}
 _ARITHMETIC = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 

@@ -21,12 +21,13 @@ import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf, open_dict
 from verl.utils.fs import copy_to_local
 
-from ..data_mixers.torch_loader import PositionLoader
-from ..data_mixers.verl_dataset import MixtureDataset
-from ..reports.recorder import METRICS, Recorder, set_aside
-from . import constrained_loop, mends
-from .problems import PROBLEMS
-from .replay_buffer import column
+from ...data_mixers.torch_loader import PositionLoader
+from ...data_mixers.verl_dataset import MixtureDataset
+from ...reports.recorder import METRICS, Recorder, set_aside
+from .. import mends
+from ..problems import PROBLEMS
+from ..replay_buffer import column
+from ..rollouts import constrained
 from .rollout_frame import end_tokens, ended_by_itself, fresh_difference, pick_texts, rollout_frame
 from .task_metrics import task_metrics
 
@@ -85,7 +86,7 @@ class RecordingTrainer:
     def __init__(self, config):
         require_plugin()
         if OmegaConf.select(config, "actor_rollout_ref.rollout.agent.default_agent_loop") == "sv6d_constrained":
-            constrained_loop.read_settings(config)  # a wrong one would fail rollout after rollout
+            constrained.read_settings(config)  # a wrong one would fail rollout after rollout
         with open_dict(config):
             config.trainer.v1.trainer_mode = self.base_mode
         super().__init__(config)

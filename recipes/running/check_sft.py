@@ -9,15 +9,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..data_mixers.sources import Inspection
-from ..sft.rows import count_rows
-from .checking import Check, Finding
-from .checking import data as row_checks
-from .checking.finding import NotKnown, error, warning
-from .checking.inputs import enough_gpus
-from .checking.memory import training
-from .checking.subject import Subject
-from .checking.table import run
+from ...data_mixers.sources import Inspection
+from ...sft.rows import count_rows
+from ..checking import Check, Finding
+from ..checking import data as row_checks
+from ..checking.finding import NotKnown, error, warning
+from ..checking.inputs import enough_gpus
+from ..checking.memory import training
+from ..checking.subject import Subject
+from ..checking.table import run
 
 Progress = Callable[[str, int, int], None]
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from omegaconf import OmegaConf
 
-from .settings import require
+from ..settings import require
 
 ON_FAILED_SAVE = "continue", "stop"
 

@@ -7,9 +7,10 @@ import click
 from omegaconf import DictConfig
 from rich.console import Console
 
-from . import checking, restarts
-from .compose import SHOWN, compose, make_absolute, shown
-from .launching import nodes
+from .. import checking
+from ..cluster import nodes
+from ..compose import SHOWN, compose, make_absolute, shown
+from . import restarts
 
 
 def describe_step(step: int, data: dict) -> str | None:
@@ -44,7 +45,7 @@ def train(config: DictConfig, console: Console | None = None) -> None:
             nodes.require(config, console)
 
     ready()
-    job = [sys.executable, "-m", "sv6d.recipes.grpo_job"]
+    job = [sys.executable, "-m", "sv6d.recipes.running.grpo_job"]
     restarts.train(config, job, title="GRPO", shards="actor", describe=describe_step, console=console, ready=ready)
 
 

@@ -14,10 +14,10 @@ import transfer_queue as tq
 from tensordict import TensorDict
 from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
+from ..replay_buffer import column
+from ..surviving.checkpoint_folder import resumed_from, saved_in
 from .advantages import Advantages, Rollouts, TaskMoments, advantages
-from .beyond import Beyond, read_settings
-from .checkpoint_folder import resumed_from, saved_in
-from .replay_buffer import column
+from .settings import Beyond, read_settings
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import verl.workers.engine.fsdp.transformer_impl as impl
 from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine.base import EngineRegistry
 
+from ..surviving.saving_together import SavesTogether
 from .component_groups import Rates, parameter_groups, read_rates, schedule_settings
 from .pixels import STRATEGIES, scale_levels
-from .saving_together import SavesTogether
 
 
 @EngineRegistry.register("language_model", STRATEGIES, device="cuda", vendor=["nvidia", "amd"])

@@ -14,9 +14,9 @@ import transfer_queue as tq
 from omegaconf import open_dict
 from verl.utils.debug import marked_timer
 
-from ..sft import manifest
+from ...sft import manifest
 from .checkpoint_folder import resumed_from
-from .survival_settings import Survival, read_settings
+from .settings import Survival, read_settings
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from . import environment, mends
+from .. import mends
+from . import environment
 from .pins import Pin, pins
 
 PROBE_SECONDS = 240
@@ -28,7 +29,7 @@ def stack() -> str:
 
 def run_probe(name: str) -> dict:
     """Ask `probes` in a fresh process; a process that dies is an answer too."""
-    command = [sys.executable, "-m", "sv6d.verl_plugin.probes", name]
+    command = [sys.executable, "-m", "sv6d.verl_plugin.doctor.probes", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from . import checking
-from .checking.cli import show as show_findings
-from .compose import RecipeError
-from .launching import nodes
+from .. import checking
+from ..checking.cli import show as show_findings
+from ..cluster import nodes
+from ..compose import RecipeError
 
 
 class Prompts(NamedTuple):
@@ -56,7 +56,7 @@ def first_step(config: DictConfig, console: Console) -> list[Prompts]:
     from verl.utils import hf_processor, hf_tokenizer
     from verl.utils.fs import copy_to_local
 
-    from ..data_mixers.prompt_length import prompt_builder, prompt_tokens
+    from ...data_mixers.prompt_length import prompt_builder, prompt_tokens
 
     if "mixture" in config.data:
         config.data.mixture.skipped_rows = None  # a dry run leaves nothing behind

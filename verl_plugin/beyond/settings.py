@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from ..rewards import COMPONENTS
-from ..schema.names import near_names
-from .settings import read_block, refuse_unknown, require
+from ...rewards import COMPONENTS
+from ...schema.names import near_names
+from ..settings import read_block, refuse_unknown, require
 
 STAGES = "easy", "medium", "hard"
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .beyond import Beyond, Difficulty, Length
+from .settings import Beyond, Difficulty, Length
 
 EPSILON = 1e-6  # verl's, beside the deviation
 

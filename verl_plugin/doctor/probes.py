@@ -1,4 +1,4 @@
-"""Questions that only a fresh process can answer: `python -m sv6d.verl_plugin.probes verl|ray|vllm` prints one JSON line.
+"""Questions that only a fresh process can answer: `python -m sv6d.verl_plugin.doctor.probes verl|ray|vllm` prints one JSON line.
 
 A probe says `loaded` (the entry point did it, not an import by hand), `problems`, and the state of its mends.
 """
@@ -20,8 +20,8 @@ def probe_verl() -> dict:
             "loaded": False,
             "problems": ["`import verl` did not load the entry point sv6d (VERL_USE_EXTERNAL_PLUGINS?)"],
         }
-    from . import mends
-    from .problems import PROBLEMS
+    from .. import mends
+    from ..problems import PROBLEMS
 
     states = mends.settle("verl")
     from verl.checkpoint_engine import CheckpointEngineRegistry
@@ -96,7 +96,7 @@ def probe_vllm() -> dict:
     load_general_plugins()
     if "sv6d.verl_plugin.vllm" not in sys.modules:
         return {"loaded": False, "problems": ["vLLM did not load the entry point sv6d (VLLM_PLUGINS?)"]}
-    from . import mends
+    from .. import mends
 
     states = mends.settle("vllm")
     problems = [f"{name}: {state}" for name, state in states.items() if state.startswith(("failed", "not loaded"))]

@@ -23,8 +23,8 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..data_mixers.skipped import read_skipped
-from ..reports.recorder import set_aside
+from ...data_mixers.skipped import read_skipped
+from ...reports.recorder import set_aside
 
 POLL_SECONDS = 0.3
 TAIL_LINES = 25

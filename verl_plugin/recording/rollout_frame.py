@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from transformers import GenerationConfig
 
-from ..rewards import COMPONENTS
-from ..rewards.verl_manager import TIMES
-from .replay_buffer import column
+from ...rewards import COMPONENTS
+from ...rewards.verl_manager import TIMES
+from ..replay_buffer import column
 
 
 def rollout_frame(keys, tags, data, *, step: int, limits: Sequence[int], kl_of: Mapping[str, float]) -> pd.DataFrame:

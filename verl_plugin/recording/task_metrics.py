@@ -4,9 +4,9 @@ import math
 
 import pandas as pd
 
-from ..reports.spread import group_spreads
-from ..rewards import COMPONENTS
-from ..rewards.verl_manager import TIMES
+from ...reports.spread import group_spreads
+from ...rewards import COMPONENTS
+from ...rewards.verl_manager import TIMES
 
 MEANS = (
     *("score", *(name for name in COMPONENTS if name != "score")),

@@ -1,0 +1,1 @@
+"""verl's FSDP engine with rates by component, and pixels that come to it as bytes."""
