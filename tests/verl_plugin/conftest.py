@@ -66,6 +66,7 @@ def _call(rank, size, port, seconds, function, arguments):
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank)
     )
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # the store is the parent's
     dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
     try:
         function(rank, *arguments)
@@ -81,18 +82,16 @@ def ranks():
     for `seconds` for another gives up.
     """
     import multiprocessing
-    import socket
 
     import torch.multiprocessing as mp
+    from torch.distributed import TCPStore
 
     engines = ["verl.workers.engine", "verl.workers.utils.losses", "verl.models.transformers.qwen3_vl"]
     multiprocessing.set_forkserver_preload([*engines, "sv6d.recipes.compose", "sv6d.sft.prompt"])
 
     def run(number, function, *arguments, seconds=60):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        given = (number, port, seconds, function, arguments)
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # a port that nobody else can take
+        given = (number, store.port, seconds, function, arguments)
         mp.start_processes(_call, args=given, nprocs=number, join=True, start_method="forkserver")
 
     return run
