@@ -55,7 +55,7 @@ class TaskRows(Sequence):
 def rows_by_task(files: Files) -> dict[str, TaskRows]:
     """All rows by task, tasks in the order in which the files bring them.
 
-    Nothing is checked here: a run's launcher has looked at every row (`recipes.check_sft`), and its dataset looks at those that it
+    Nothing is checked here: a run's launcher has looked at every row (`recipes.running.check_sft`), and its dataset looks at those that it
     draws.
     """
     tables: list[tuple[Path, pa.Table]] = []
