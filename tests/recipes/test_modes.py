@@ -1,5 +1,5 @@
-"""GRPO in verl's other modes on real verl, Ray and vLLM (colocated asynchronous runs are test_grpo_run.py's): synchronous on two
-ranks whose batches mix images and videos, and with rollouts on slots of their own. Each run proves its weight sync against a
+"""GRPO in each of verl's modes on real verl, Ray and vLLM: synchronous on two ranks whose batches mix images and videos, colocated
+and asynchronous, as the recipes have it, and with rollouts on slots of their own. Each run proves its weight sync against a
 frozen control: before its last step vLLM is sent the run's first weights once more (`frozen_weights.py`). It also measures the KL
 to the reference, which without frozen weights nobody could tell from rollouts that drift."""
 
@@ -26,10 +26,11 @@ SYNCHRONOUS = {
     "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": 1,
     "sv6d.kl.sample": 0.5,  # of 26 sequences 13: on two ranks 14
 }
+COLOCATED = {"recipe": "cpu_demo"}
 SEPARATE = {"recipe": "cpu_separate"}
 
 
-@pytest.fixture(scope="module", params=[SYNCHRONOUS, SEPARATE], ids=["synchronous", "separate"])
+@pytest.fixture(scope="module", params=[SYNCHRONOUS, COLOCATED, SEPARATE], ids=["synchronous", "colocated", "separate"])
 def run(request, small_data, tiny_model, tmp_path_factory, sv6d_command):
     run_dir = tmp_path_factory.mktemp("modes") / "run"
     settings = {
@@ -69,6 +70,7 @@ def test_each_step_trains_whole_groups_of_the_prompts_that_the_mixture_has_for_i
 def test_rollouts_come_from_the_policy_until_their_weights_are_frozen(run):
     """Over the rollouts that claim to be of the present policy from end to end."""
     difference = run.metrics["sv6d/fresh_rollout_probs_diff_max"]
+    assert difference.notna().all()  # else nothing was compared
     *synced, frozen = difference
     assert max(synced) < SYNCED
     assert frozen > 3 * SYNCED and frozen > 20 * max(synced)
