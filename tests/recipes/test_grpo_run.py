@@ -1,17 +1,17 @@
 """One run of GRPO on real verl, Ray and vLLM that meets what clusters do (docs/surviving.md): it is preempted, its last checkpoint
-is damaged, its disk is full, its driver is killed, its rollout engine is killed. And a run with constrained answers.
+is damaged, its disk is full, its driver is killed, its rollout engine is killed. And a run with constrained answers, whose judge is
+away for a step and whose reward worker is killed.
 """
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +20,12 @@ import psutil
 import pytest
 import torch
 from sv6d.data_mixers import Mixture
-from sv6d.reports.runs import load_run
+from sv6d.reports.runs import Run, load_run
 from sv6d.schema import TASKS
 from sv6d.sft import manifest
+
+sys.path.append(str(Path(__file__).parents[1] / "rewards"))
+from judge_server import grades, serve
 
 pytestmark = pytest.mark.slow
 
@@ -61,9 +64,10 @@ class Launched:
     def shown(self) -> str:
         return self.output.read_text()
 
-    def wait_for(self, text: str, seconds: float = 300) -> None:
-        end = time.monotonic() + seconds
-        while text not in self.shown:
+    def wait_for(self, text: str, times: int = 1, where=None, seconds: float = 300) -> None:
+        """Until it was printed so many times; or told by `where`, in the place of what is printed."""
+        end, where = time.monotonic() + seconds, where or (lambda: self.shown)
+        while where().count(text) < times:
             if self.process.poll() is not None or time.monotonic() > end:
                 self.process.terminate()
                 pytest.fail(f"{text!r} was not printed:\n{self.shown}")
@@ -73,8 +77,29 @@ class Launched:
         (child,) = psutil.Process(self.process.pid).children()
         return child
 
+    def processes_of(self, name: str) -> list[psutil.Process]:
+        """The job's processes that are called so; none before it is started."""
+        jobs = psutil.Process(self.process.pid).children()
+        return [process for job in jobs for process in session(job.pid) if name in called(process)]
+
+    def told_by_trainer(self) -> str:
+        """What the trainer's process told its own log: Ray keeps that among its own files, wherever the run's disk is."""
+        return "".join(Path(f"/proc/{p.pid}/fd/2").read_text() for p in self.processes_of("TaskRunner"))
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(timeout=60)
+
     def ended(self, seconds: float = 300) -> int:
         return self.process.wait(timeout=seconds)
+
+
+def called(process: psutil.Process) -> str:
+    """A process's name and command; empty where it has just ended."""
+    with suppress(psutil.NoSuchProcess):
+        return " ".join([process.name(), *process.cmdline()])
+    return ""
 
 
 def session(leader: int) -> list[psutil.Process]:
@@ -90,8 +115,8 @@ def session(leader: int) -> list[psutil.Process]:
 
 
 class Disk:
-    """A small file system for the checkpoints, where this user may mount one. Else a limit on how large a file the processes
-    that save may write stands in for it (RLIMIT_FSIZE)."""
+    """A small file system for all that the run writes, where this user may mount one. Else a limit on how large a file the
+    processes that save may write stands in for it (RLIMIT_FSIZE), and only checkpoints find no room."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True)
@@ -103,7 +128,7 @@ class Disk:
     @contextmanager
     def full(self, job: int) -> Iterator[None]:
         if not self.mounted:
-            savers = [process for process in session(job) if "WorkerDict" in " ".join(process.cmdline())]
+            savers = [process for process in session(job) if "WorkerDict" in called(process)]
             before = [process.rlimit(psutil.RLIMIT_FSIZE) for process in savers]
             for process, (_, hard) in zip(savers, before, strict=True):
                 process.rlimit(psutil.RLIMIT_FSIZE, (100_000, hard))
@@ -112,8 +137,9 @@ class Disk:
                 process.rlimit(psutil.RLIMIT_FSIZE, limit)
             return
         ballast = self.folder / "ballast"
-        with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(self.folder).free - 100_000)
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(1 << 20)):
+                pass
         yield
         ballast.unlink()
 
@@ -132,6 +158,7 @@ class Survived(NamedTuple):
     left: list
     saved: int
     third: pd.DataFrame
+    told: str
     continued: str
     failed: int
     left_at_last: list
@@ -139,10 +166,10 @@ class Survived(NamedTuple):
 
 @pytest.fixture(scope="module")
 def survived(small_data, tmp_path_factory, tiny_model):
-    """Preempted after step 3, its checkpoint damaged; gone on from step 2, no room for step 4's checkpoint, its driver killed in
-    step 5; gone on from step 2 again, its engine killed in step 6, with no restart left."""
+    """Preempted after step 3, its checkpoint damaged; gone on from step 2, no room in step 3 and for the checkpoint of step 4,
+    its driver killed in step 5; gone on from step 2 again, its engine killed in step 6, with no restart left."""
     run_dir = tmp_path_factory.mktemp("survived") / "run"
-    disk = Disk(run_dir / "checkpoints")
+    disk, checkpoints = Disk(run_dir), run_dir / "checkpoints"
     command = arguments(small_data, tiny_model, run_dir)
     try:
         first = Launched(run_dir.parent / "first", command)
@@ -151,28 +178,29 @@ def survived(small_data, tmp_path_factory, tiny_model):
         first.process.terminate()
         status = first.ended()
         left = session(job)
-        saved = manifest.last_sealed(disk.folder)
+        saved = manifest.last_sealed(checkpoints)
         third = pd.read_parquet(run_dir / "rollouts" / "step-000003.parquet")
-        shard = disk.folder / f"global_step_{saved}" / "actor" / "model_world_size_1_rank_0.pt"
+        shard = checkpoints / f"global_step_{saved}" / "actor" / "model_world_size_1_rank_0.pt"
         os.truncate(shard, shard.stat().st_size // 2)
 
         second = Launched(run_dir.parent / "second", command)
-        second.wait_for("step    3   reward")
+        second.wait_for("after step 2 of 6")
+        second.wait_for("Training Progress", where=second.told_by_trainer)
         with disk.full(second.job().pid):
-            second.wait_for("step    4   reward")
+            second.wait_for("global_step_4 could not be saved", where=second.told_by_trainer)
+            told = second.told_by_trainer()
+        second.wait_for("step    4   reward")
         second.job().kill()
         second.wait_for("step    5   reward")
         job = second.job().pid
-        (engine,) = [p for p in session(job) if "EngineCore" in " ".join([p.name(), *p.cmdline()])]
+        (engine,) = second.processes_of("EngineCore")
         engine.kill()
         failed = second.ended()
         left_at_last = session(job)
-        yield Survived(run_dir, disk, first.shown, status, left, saved, third, second.shown, failed, left_at_last)
+        yield Survived(run_dir, disk, first.shown, status, left, saved, third, told, second.shown, failed, left_at_last)
     finally:
         for launched in (found for found in (locals().get("first"), locals().get("second")) if found):
-            if launched.process.poll() is None:
-                launched.process.send_signal(signal.SIGINT)
-                launched.process.wait(timeout=60)
+            launched.end()
         disk.unmount()
 
 
@@ -197,18 +225,28 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(survived):
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(survived):
+    """The damaged one has given its room up by then, which is not enough: it is short of a part of a shard."""
     assert "step 4: no checkpoint, it could not be saved" in flat(survived.continued)
-    log = (survived.run_dir / "train.log").read_text()
-    assert "global_step_4 could not be saved" in log
-    assert survived.disk.error in log or survived.disk.mounted  # torch says only that a write fell short
+    assert "global_step_4 could not be saved" in survived.told
+    assert survived.disk.error in survived.told or survived.disk.mounted  # torch says only that a write fell short
+
+
+def test_what_else_finds_no_room_is_counted_and_told_once_there_is_some(survived):
+    if not survived.disk.mounted:
+        pytest.skip("no small disk could be mounted")
+    shown = flat(survived.continued).partition("GRPO was killed")[0]
+    assert "step 3 reward" not in shown
+    assert "step 4: the metrics of 1 before it found no room on the disk" in shown
+    assert "a line found no room in" in survived.told
 
 
 def test_a_job_whose_driver_is_killed_is_started_again_after_the_last_whole_checkpoint(survived):
     """Whatever Ray, workers and engine it left behind."""
     shown = flat(survived.continued)
     assert "GRPO was killed by SIGKILL after step 4" in shown
+    rollouts = 26 if survived.disk.mounted else 52  # those of step 3 found no room
     assert (
-        "it continues after step 2: steps 3 to 4 (52 rollouts) are trained again, and what step 5 had begun is begun anew"
+        f"it continues after step 2: steps 3 to 4 ({rollouts} rollouts) are trained again, and what step 5 had begun is begun anew"
         in shown
     )
     assert "restart 1 of 1 in 0 s" in shown
@@ -254,9 +292,10 @@ def test_a_step_that_was_lost_is_trained_again_on_the_same_prompts(survived):
 
 def test_whole_checkpoints_are_left_each_with_a_position_and_little_more(survived):
     """All that was dispatched when it was saved: the steps, and what rollouts had begun ahead."""
-    found = manifest.last_whole(survived.disk.folder)
+    checkpoints = survived.run_dir / "checkpoints"
+    found = manifest.last_whole(checkpoints)
     assert (found.step, found.rejected) == (4, [])
-    assert list(manifest.steps_saved(survived.disk.folder)) == [4, 4 - SAVED]  # max_actor_ckpt_to_keep is 2
+    assert list(manifest.steps_saved(checkpoints)) == [4, 4 - SAVED]  # max_actor_ckpt_to_keep is 2
     state = torch.load(found.folder / "data.pt")
     assert 4 * PROMPTS <= state["position"] <= (4 + 8) * PROMPTS
     assert len(json.dumps(state)) < 1_024
@@ -270,7 +309,9 @@ def test_every_score_is_between_0_and_1_and_no_sample_failed(survived):
 
 def test_rollouts_and_trainer_agree(survived):
     """Over the rollouts that the policy of the step wrote whole; stale ones differ rightly."""
-    assert (load_run(survived.run_dir).metrics["sv6d/fresh_rollout_probs_diff_max"].dropna() < 1e-3).all()
+    found = load_run(survived.run_dir).metrics["sv6d/fresh_rollout_probs_diff_max"].dropna()
+    assert len(found)
+    assert (found < 1e-3).all()
 
 
 def test_a_random_model_does_not_keep_to_the_form_by_itself(survived):
@@ -278,27 +319,77 @@ def test_a_random_model_does_not_keep_to_the_form_by_itself(survived):
     assert (rollouts.format.dropna() == 1.0).mean() < 0.05
 
 
-def test_constrained_answers_of_a_random_model_earn_format_1(small_data, tiny_model, tmp_path, sv6d_command):
-    """One segment and 40 characters of thought fit into 512 tokens even letter by letter. The first shots that may go
-    without labels are left out, as a missing dimension is a fault of theirs where the truth labels them."""
-    rollout = "actor_rollout_ref.rollout"
+class Constrained(NamedTuple):
+    """What a run with constrained answers left, and what its launcher said at its end."""
+
+    run: Run
+    status: int
+    shown: str
+
+
+@pytest.fixture(scope="module")
+def constrained(small_data, tiny_model, tmp_path_factory):
+    """Synchronous, so that a step's rollouts are judged within it. The judge is away in step 1 and there in step 2; the reward
+    worker is killed in step 3, with no restart.
+
+    One segment and 40 characters of thought fit into 512 tokens even letter by letter."""
+    run_dir, rollout = tmp_path_factory.mktemp("constrained") / "run", "actor_rollout_ref.rollout"
+    with serve(grades(1.0)) as server:
+        port, url = server.server_port, server.url
     more = {
-        "trainer.total_training_steps": 1,
+        "sv6d.restarts": 0,
+        "trainer.total_training_steps": 3,
         "trainer.save_freq": -1,
+        "trainer.v1.trainer_mode": "sv6d_sync",
         "data.max_response_length": 512,
         f"{rollout}.max_model_len": 640,
         f"{rollout}.agent.default_agent_loop": "sv6d_constrained",
         f"+{rollout}.custom.answers": "{max_segments: 1, max_tags: 2, max_text: 40, step: 0.25}",
+        "+reward.reward_kwargs.judge.url": url,
+        "+reward.reward_kwargs.judge.model": "m",
+        "+reward.reward_kwargs.judge.attempts": 3,
     }
-    process = sv6d_command(*arguments(small_data, tiny_model, tmp_path / "run", **more))
-    shown, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, shown
-    run = load_run(tmp_path / "run")
+    launched = Launched(run_dir.parent / "shown", arguments(small_data, tiny_model, run_dir, **more))
+    try:
+        launched.wait_for("step    1   reward")
+        with serve(grades(1.0), port=port):
+            launched.wait_for("step    2   reward")
+            (worker,) = launched.processes_of("RewardLoopWorker")
+            worker.kill()
+            status = launched.ended()
+        yield Constrained(load_run(run_dir), status, launched.shown)
+    finally:
+        launched.end()
+
+
+def test_constrained_answers_of_a_random_model_earn_format_1(constrained):
+    """The first shots that may go without labels are left out, as a missing dimension is a fault of theirs where the truth labels
+    them. So are free texts that came upon the end of a JSON answer, a token at which the demo's model stops."""
+    run = constrained.run
     formed = [id for id, task in TASKS.items() if task.family != "ocr" and not task.first_unlabelled]
     rollouts = run.rollouts[run.rollouts.task.isin(formed)]
-    assert len(rollouts) == GROUP * len(formed)
-    assert (rollouts.format == 1.0).all()
+    assert rollouts.groupby("step").size().to_dict() == {step: GROUP * len(formed) for step in (1, 2)}
+    texts = rollouts.uid.map(run.texts().set_index("uid").response)
+    stopped = (rollouts.task == "visual_reasoning") & texts.str.endswith("}")
+    assert (rollouts[~stopped].format == 1.0).all()
     assert not rollouts.truncated.any()
     # the trainer gives these tokens what the model gives them, vLLM what the grammar left of it: never less
     assert run.metrics["rollout_corr/rollout_is_mean"].iloc[0] < 0.9
     assert run.metrics["rollout_corr/rollout_is_max"].iloc[0] < 1.01
+
+
+def test_a_judge_that_is_away_costs_verdicts_and_not_the_run(constrained):
+    """It is asked about visual reasoning alone. Its fallback is the rule judge."""
+    metrics, rollouts = constrained.run.metrics, constrained.run.rollouts
+    asked = metrics["judge/asked"].tolist()
+    assert all(asked) and metrics["judge/failed"].tolist() == [asked[0], 0]
+    judged = rollouts.dropna(subset="judge_failed")
+    assert set(judged.task) == {"visual_reasoning"}
+    assert judged.groupby("step").judge_failed.all().to_dict() == {1: True, 2: False}
+    assert (judged[judged.step == 2].judge == 1.0).all()
+
+
+def test_a_killed_reward_worker_ends_the_job_at_once(constrained):
+    """All rollouts of the step fail with it, of which verl's buffer would only say that there are none."""
+    assert constrained.status == 1
+    assert "WorkerDied: reward worker 0 died; the run cannot go on without it" in flat(constrained.shown)
