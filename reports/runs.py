@@ -6,7 +6,6 @@ judged (Figure 3's three curves, first against last, and the held-out scores bef
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..data_mixers.skipped import read_skipped
 from .means import mean
 from .parts import ROLLOUTS, find_parts, part_of
 from .readers import files
@@ -266,12 +266,8 @@ def _is_mixture(weights: Any) -> bool:
 
 
 def _skipped(file: Path) -> tuple[dict[str, Any], ...]:
-    """Data rows that the dataset left out; several workers may list the same row, a killed one half a line."""
-    rows = {}
-    for line in file.read_bytes().splitlines() if file.exists() else []:
-        with contextlib.suppress(ValueError):
-            rows[line] = json.loads(line)
-    return tuple(row for row in rows.values() if isinstance(row, dict))
+    """Data rows that the dataset left out; several workers may list the same row."""
+    return tuple({json.dumps(row): row for row in read_skipped(file)}.values())
 
 
 def _note_gaps(rollouts: pd.DataFrame, metrics: pd.DataFrame, notes: list[str]) -> None:

@@ -188,8 +188,8 @@ def test_files_beside_the_rollouts_that_are_broken_cost_what_they_held(tmp_path,
     build(tmp_path / "run", steps=2)
     (tmp_path / "run" / "about.json").write_bytes(text)
     (tmp_path / "run" / "skipped_rows.jsonl").write_bytes(
-        b'{"task": "subject"}\n{"task": "\xc3'
+        b'{"task": "subject", "index": 3}\n{"task": "\xc3'
     )  # killed within a letter
     run = load_run(tmp_path / "run")
     assert run.about == {} and run.missing[0].startswith("about.json is not what our recorder writes")
-    assert run.skipped == ({"task": "subject"},)
+    assert run.skipped == ({"task": "subject", "index": 3},)
