@@ -244,7 +244,10 @@ def test_what_autograd_saves_of_a_layer_is_what_we_count():
         ("actor_rollout_ref.actor.loss_agg_mode=mean", "Invalid loss_agg_mode: mean"),
         ("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=null", "ppo_micro_batch_size_per_gpu"),
         ("sv6d.record_responses=lots", "sv6d.record_responses=lots: give the number"),
-        ("sv6d.kl.sample=-1", "sv6d.kl.sample=-1: give a share"),
+        (
+            "sv6d.kl.sample=-1",
+            "sv6d.kl.sample is -1; set it to a share (above 0, up to 1) or a whole number of sequences",
+        ),
         (
             "trainer.v1.sampler.sampler_kwargs.wait_for_task=-5",
             "sampler_kwargs.wait_for_task is -5; set it to 0 or more",
