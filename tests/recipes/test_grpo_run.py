@@ -67,7 +67,7 @@ class Launched:
     def wait_for(self, text: str, times: int = 1, where=None, seconds: float = 300) -> None:
         """Until it was printed so many times; or told by `where`, in the place of what is printed."""
         end, where = time.monotonic() + seconds, where or (lambda: self.shown)
-        while where().count(text) < times:
+        while flat(where()).count(flat(text)) < times:  # a long path may have broken the line anywhere
             if self.process.poll() is not None or time.monotonic() > end:
                 self.process.terminate()
                 pytest.fail(f"{text!r} was not printed:\n{self.shown}")
