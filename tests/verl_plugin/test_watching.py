@@ -28,21 +28,17 @@ class Worker:
         self.engine = SimpleNamespace(errored=True)  # vLLM's client, when it has seen its process go
 
 
-def until_told(watch):
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        watch.look()
-        time.sleep(0.02)
-
-
 def test_a_dead_worker_is_told_by_name(queue):
     alive, dead = Worker.remote(), Worker.remote()
     watch = Watch({"reward worker 0": alive, "reward worker 1": dead})
     for _ in range(3):
         watch.look()
+    ray.get(
+        [worker.busy.remote(0) for worker in (alive, dead)]
+    )  # their answers to the last look lie here, older than the death
     dead.die.remote()
     with pytest.raises(WorkerDied, match=r"^reward worker 1 died; the run cannot go on without it"):
-        until_told(watch)
+        watch.keep_looking(30)
     ray.kill(alive)
 
 
@@ -57,7 +53,7 @@ def test_so_is_verls_reward_worker_that_is_killed(queue, tmp_path):
     watch.look()
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match=r"^reward worker 0 died"):
-        until_told(watch)
+        watch.keep_looking(30)
 
 
 def test_a_server_without_its_engine_is_a_dead_one(queue):
@@ -66,7 +62,7 @@ def test_a_server_without_its_engine_is_a_dead_one(queue):
     watch.look()
     ray.get(server.lose_engine.remote())
     with pytest.raises(WorkerDied, match="rollout server 0: its engine died; the run"):
-        until_told(watch)
+        watch.keep_looking(30)
     ray.kill(server)
 
 

@@ -5,6 +5,7 @@ one, so that every prompt is sent there; a dead reward worker fails its share of
 """
 
 import faulthandler
+import time
 from collections.abc import Mapping
 
 import ray
@@ -36,16 +37,24 @@ class Watch:
     def _ask(self, name: str) -> None:
         self._asked[self.actors[name].__ray_call__.remote(sign_of_life)] = name
 
-    def look(self, patience: float = 0.0) -> None:
-        """
-        Args:
-            patience: seconds for which answers are waited for.
+    def keep_looking(self, seconds: float) -> None:
+        """Look for so long: an answer that lies here may be older than a death, of which Ray, too, may hear a little later.
 
+        Raises:
+            WorkerDied: as `look`.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.look()
+            time.sleep(0.1)
+
+    def look(self) -> None:
+        """
         Raises:
             WorkerDied: an actor is dead, or the engine that it serves.
         """
         asked = list(self._asked)
-        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=patience) if asked else ([], [])
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=0) if asked else ([], [])
         for ref in answered:
             name = self._asked.pop(ref)
             try:
@@ -95,7 +104,7 @@ class WatchedTrainer:
             return super().step(metrics, timing_raw)
         except RuntimeError:
             # Where all rollouts of a step fail at once, verl's buffer says only that there are none, before anybody has looked.
-            self._watch.look(patience=LAST_LOOK)
+            self._watch.keep_looking(LAST_LOOK)
             raise
 
     def look_after(self, partition: str) -> None:
