@@ -5,10 +5,12 @@ model's own processor tells the length exactly and in milliseconds when it is gi
 device): it goes through the same resizing and the same placeholders, and touches no pixel.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from qwen_vl_utils import vision_process as qwen
@@ -18,6 +20,10 @@ from .clips import hollow, plan
 from .media import DECODE_SECONDS, Probe, probe
 
 logger = logging.getLogger(__name__)
+
+REMEMBERED = 4096
+"""Lengths of prompts that differ in what their media show alone: questions of a task about clips of one length, say."""
+_COUNTED: WeakKeyDictionary = WeakKeyDictionary()  # of each builder, by form
 
 
 def prompt_builder(tokenizer, processor, config):
@@ -55,11 +61,32 @@ def prompt_tokens(
     if media is None:
         return None
     images, videos = media
+    counted, form = _COUNTED.setdefault(builder, {}), _form(messages, images, videos, tools)
+    if form not in counted:
+        if len(counted) == REMEMBERED:
+            counted.clear()
+        counted[form] = _count(builder, messages, images, videos, tools)
+    return counted[form]
+
+
+def _count(builder, messages: list, images: list, videos: list, tools: list | None) -> int | None:
     try:
         return len(builder.build_initial_tokens(messages, tools=tools, images=images or None, videos=videos or None))
     except (NotImplementedError, TypeError, RuntimeError) as error:
         _tell_unknown(f"{type(error).__name__}: {error}")
         return None
+
+
+def _form(messages: list, images: list, videos: list, tools: list | None) -> str:
+    """All that a prompt's length follows from: its words, the sizes of its media, the times of its frames."""
+    words = [
+        [message["role"], [part.get("text", "video" in part) for part in message["content"]]]
+        if isinstance(message["content"], list)
+        else [message["role"], message["content"]]
+        for message in messages
+    ]
+    sizes = [[*image.shape] for image in images], [[*frames.shape, metadata] for frames, metadata in videos]
+    return json.dumps([words, sizes, tools], default=str)
 
 
 @cache

@@ -111,3 +111,32 @@ def test_nothing_is_held_of_a_long_video(counting_video):
     assert frames.shape == (768, 3, 448, 448)
     assert frames.device == torch.device("meta")
     assert metadata["frames_indices"][-1] == 29_999
+
+
+def test_prompts_that_differ_in_what_their_media_show_alone_are_counted_once(
+    processor, counting_video, wide_video, tmp_path
+):
+    class Counting:
+        """A builder that counts its calls."""
+
+        def __init__(self, builder):
+            self.builder, self.calls = builder, 0
+
+        def build_initial_tokens(self, *args, **kwargs):
+            self.calls += 1
+            return self.builder.build_initial_tokens(*args, **kwargs)
+
+    builder = Counting(prompt_builder(processor.tokenizer, processor, {}))
+
+    def told(path, question, **options):
+        clip = {"type": "video", "video": str(path), **PIXELS, **options}
+        return prompt_tokens([{"role": "user", "content": [clip, {"type": "text", "text": question}]}], builder, 16)
+
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(counting_video.read_bytes())
+    assert told(counting_video, "What?", fps=2.0) == told(copy, "What?", fps=2.0)
+    assert builder.calls == 1
+    others = [(copy, "Why so?", {"fps": 2.0}), (copy, "What?", {"fps": 4.0}), (wide_video, "What?", {"fps": 2.0})]
+    for path, question, options in others:  # other words, other frames, other sizes
+        told(path, question, **options)
+    assert builder.calls == 1 + len(others)
