@@ -14,11 +14,11 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file, none where there is no file; a line that was cut short is passed over."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # a line may have been cut within a letter
         for line in file:
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 continue
             if isinstance(row, dict):
                 yield row

@@ -3,9 +3,10 @@
 import json
 import logging
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from . import lines
 
 logger = logging.getLogger(__name__)
 
@@ -15,13 +16,7 @@ def read_skipped(path: Path) -> list[dict[str, Any]]:
 
     A line that is not whole, since its writer was killed or its disk full, is passed over.
     """
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_bytes().splitlines():
-        with suppress(ValueError):
-            rows.append(json.loads(line))
-    return [row for row in rows if isinstance(row, dict) and {"task", "index"} <= row.keys()]
+    return [row for row in lines.read(path) if {"task", "index"} <= row.keys()]
 
 
 class SkippedRows:

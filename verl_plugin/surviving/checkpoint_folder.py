@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ...sft.manifest import STOP
+
 
 def saved_in(trainer) -> Path:
     """The folder of a checkpoint of the present step; made where it is not there yet."""
@@ -21,4 +23,4 @@ def resumed_from(trainer) -> Path | None:
 
 def stop_file(config) -> Path:
     """The file among a run's checkpoints that asks it to stop (`stopping.py`)."""
-    return Path(config.trainer.default_local_dir, "stop")
+    return Path(config.trainer.default_local_dir, STOP)
